@@ -1,0 +1,1 @@
+"""The language operators write: one YAML file per model, and how the router runs."""
