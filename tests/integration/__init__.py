@@ -1,0 +1,1 @@
+"""Tests against real processes, sockets and programs."""
