@@ -1,0 +1,83 @@
+"""The registry child: one question to MLflow, one JSON object on standard output.
+
+Rules:
+1. `resolve URI` and `fetch URI --to DIR`; exit 0 with the answer, 1 with `{"error", "hint", "fault"}`. No traceback.
+2. Standard output carries the answer alone: whatever libraries print goes to standard error.
+3. It asks once and briefly: MLflow's own retries, of minutes, are switched off. Its caller decides about another try.
+4. Where `--lifeline FD` is given, it ends with the process that holds the pipe's other end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from router import lifeline
+from router.errors import RouterError
+from router.registry.types import Fetched, Resolved, failure_of
+
+_ONE_BRIEF_TRY = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_DOWNLOAD_TIMEOUT = "15"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answers one question; returns the exit code."""
+    asked = _parser().parse_args(arguments)
+    if asked.lifeline is not None:
+        lifeline.hold(asked.lifeline)
+    answers = _keep_stdout_for_the_answer()
+    os.environ.update(_ONE_BRIEF_TRY)
+    try:
+        answer: object = _answer(asked)
+        code = 0
+    except RouterError as error:
+        answer = failure_of(error)
+        code = 1
+    with os.fdopen(answers, "wb") as out:
+        out.write(msgspec.json.encode(answer) + b"\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m router.registry")
+    parser.add_argument("--lifeline", type=int)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("resolve", "fetch"):
+        command = commands.add_parser(name)
+        command.add_argument("uri")
+        command.add_argument("--registry", default=os.environ.get("MLFLOW_TRACKING_URI"))
+        if name == "fetch":
+            command.add_argument("--to", type=Path, required=True)
+    return parser
+
+
+def _keep_stdout_for_the_answer() -> int:
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    return answers
+
+
+def _answer(asked: argparse.Namespace) -> Resolved | Fetched:
+    # Imported late: a wrong argument is told without the seconds that MLflow takes.
+    from router.registry import artifacts, lookup
+
+    if asked.command == "resolve":
+        return lookup.resolve(asked.uri, asked.registry)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _DOWNLOAD_TIMEOUT
+    return artifacts.fetch(asked.uri, asked.to, asked.registry)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
