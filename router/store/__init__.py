@@ -1,0 +1,1 @@
+"""Durable facts: what has to survive a restart, behind a small protocol."""
