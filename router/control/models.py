@@ -1,0 +1,333 @@
+"""Loaded versions: from a URI to a pyfunc server that answers.
+
+Rules:
+1. A URI is resolved once for a model and pinned; the pin holds, restarts included, for as long as the model's config
+   names the URI. So an alias that moves changes nothing until the config does.
+2. One server per pinned version, shared by all regions and models that pin the same.
+3. What fails is tried again, with growing pauses; after three failures nobody waits for it any more.
+4. At most two models load, and two URIs are resolved, at a time: each is a process that imports for seconds.
+5. A server is stopped only once no config needs it and, for `GRACE_SECONDS`, no route that workers hold sends to it.
+6. Once ready a version stays ready: a server that dies is restarted by the supervisor, and failures are its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import msgspec
+
+from router.clock import Clock
+from router.control.backoff import Backoff
+from router.control.children import Child, Children
+from router.control.needs import Fact, LoadNeed, Need
+from router.control.tasks import Tasks
+from router.core.snapshot import Endpoint, State
+from router.errors import RouterError, UpstreamError
+
+log = logging.getLogger(__name__)
+
+AT_A_TIME = 2
+GRACE_SECONDS = 5.0
+PING_SECONDS = 0.1
+LOAD_SECONDS = 600.0
+PREFIX = "pyfunc-"
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """What a URI was resolved to. `key` names its server and directory; `digest` is of its artifacts, once fetched."""
+
+    key: str
+    resolved: dict[str, object]
+    digest: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The pinned URI, which always means the same version."""
+        return str(self.resolved["resolved"])
+
+    @property
+    def version_digest(self) -> str:
+        """Identifies the version by URI and artifacts; empty before the artifacts were seen."""
+        return hashlib.sha256(f"load\n{self.uri}\n{self.digest}".encode()).hexdigest() if self.digest else ""
+
+
+def pin_to_text(pin: Pin) -> str:
+    """`pin` as JSON, for the store."""
+    return msgspec.json.encode(pin).decode()
+
+
+def pin_from_text(text: str) -> Pin | None:
+    """The pin in `text`, or None where it is none of this release."""
+    try:
+        return msgspec.json.decode(text, type=Pin)
+    except msgspec.MsgspecError:
+        return None
+
+
+class Registry(Protocol):
+    """Where models come from."""
+
+    async def resolve(self, uri: str) -> Mapping[str, object]:
+        """What `uri` means now; `resolved` in it is the pinned URI. Raises RouterError."""
+        ...
+
+    async def fetch(self, uri: str, directory: Path) -> str:
+        """Puts the artifacts of pinned `uri` into `directory`, whole or not at all; their digest. Raises RouterError."""
+        ...
+
+
+Command = Callable[[Path, Path, str, str], tuple[Sequence[str], Mapping[str, str]]]
+"""`(socket, model directory, model, version)` → argv and environment of a pyfunc server."""
+
+
+@dataclass(slots=True, eq=False)
+class _Server:
+    pin: Pin
+    socket: Path
+    state: State = "warming"
+    reason: str = "waits for its turn to load"
+    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    exit: int | None = None
+
+    @property
+    def name(self) -> str:
+        return PREFIX + self.pin.key
+
+
+@dataclass(slots=True, eq=False)
+class _Resolution:
+    reason: str = "its URI is being resolved"
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Loader:
+    """Brings up what is wanted, and takes down what is not.
+
+    `stored_pin` is asked once for each need, `keep_pin` stores one; `on_change` is told of every need with a new fact.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Path,
+        sockets: Path,
+        registry: Registry,
+        children: Children,
+        command: Command,
+        clock: Clock,
+        stored_pin: Callable[[LoadNeed], Pin | None],
+        keep_pin: Callable[[LoadNeed, Pin], None],
+        on_change: Callable[[Collection[Need]], None],
+    ) -> None:
+        self._models = models
+        self._sockets = sockets
+        self._registry = registry
+        self._children = children
+        self._command = command
+        self._clock = clock
+        self._stored_pin = stored_pin
+        self._seen: set[LoadNeed] = set()
+        self._keep_pin = keep_pin
+        self._on_change = on_change
+        self._resolutions: dict[LoadNeed, _Resolution] = {}
+        self._pins: dict[LoadNeed, Pin] = {}
+        self._servers: dict[str, _Server] = {}
+        self._unused_since: dict[str, float] = {}
+        self._tasks = Tasks(clock)
+        self._resolving = asyncio.Semaphore(AT_A_TIME)
+        self._loading = asyncio.Semaphore(AT_A_TIME)
+
+    def want(self, needs: Collection[LoadNeed]) -> None:
+        """From now on exactly `needs` are wanted."""
+        for need in [need for need in self._resolutions if need not in needs]:
+            del self._resolutions[need]
+            self._pins.pop(need, None)
+            self._tasks.stop(need)
+        for need in needs:
+            if need not in self._resolutions:
+                self._resolutions[need] = _Resolution()
+                self._begin(need)
+
+    def _begin(self, need: LoadNeed) -> None:
+        stored = None if need in self._seen else self._stored_pin(need)
+        self._seen.add(need)
+        if stored is not None:
+            self._take(need, stored)
+        else:
+            self._tasks.start(need, lambda: self._resolve(need))
+
+    def fact(self, need: LoadNeed) -> Fact:
+        """What is known of `need`."""
+        pin = self._pins.get(need)
+        resolution = self._resolutions.get(need)
+        if resolution is None:
+            return Fact(reason="not wanted yet")
+        if pin is None:
+            backoff = resolution.backoff
+            return Fact("unready" if backoff.failures else "warming", resolution.reason, backoff.given_up)
+        server = self._servers[pin.key]
+        return Fact(
+            state=server.state,
+            reason=server.reason,
+            given_up=server.backoff.given_up,
+            endpoints=(Endpoint("unix", str(server.socket)),),
+            digest=server.pin.version_digest,
+            resolved=pin.resolved,
+        )
+
+    async def _resolve(self, need: LoadNeed) -> None:
+        resolution = self._resolutions[need]
+        while True:
+            try:
+                async with self._resolving:
+                    resolved = dict(await self._registry.resolve(need.uri))
+                pin = Pin(await asyncio.to_thread(_key_of, str(resolved["resolved"])), resolved)
+                break
+            except (RouterError, OSError, KeyError) as error:
+                resolution.backoff.fail()
+                resolution.reason = f"{need.uri} cannot be resolved: {error}"
+                log.warning("model %s: %s", need.model, resolution.reason)
+                self._on_change([need])
+            await self._clock.sleep(resolution.backoff.pause)
+        self._keep_pin(need, pin)
+        self._take(need, pin)
+        self._on_change([need])
+
+    def _take(self, need: LoadNeed, pin: Pin) -> None:
+        self._pins[need] = pin
+        self._unused_since.pop(pin.key, None)
+        if pin.key not in self._servers:
+            server = _Server(pin, self._sockets / f"{pin.key}.sock")
+            self._servers[pin.key] = server
+            self._tasks.start(server.name, lambda: self._bring_up(server))
+            return
+        self._pins[need] = self._servers[pin.key].pin
+        self._keep_pin(need, self._pins[need])
+
+    async def _bring_up(self, server: _Server) -> None:
+        while True:
+            try:
+                async with self._loading:
+                    await self._load(server)
+                break
+            except (RouterError, OSError) as error:
+                self._children.stop(server.name)
+                server.backoff.fail()
+                server.state, server.reason = "unready", str(error)
+                log.warning("%s cannot be loaded: %s", server.pin.uri, error)
+                self._tell(server)
+            await self._clock.sleep(server.backoff.pause)
+        server.state, server.reason = "ready", ""
+        server.backoff.succeed()
+        self._tell(server)
+
+    async def _load(self, server: _Server) -> None:
+        directory = self._models / server.pin.key
+        if not (server.pin.digest and await asyncio.to_thread(directory.is_dir)):
+            self._say(server, "its artifacts are being fetched")
+            digest = await self._registry.fetch(server.pin.uri, directory)
+            server.pin = msgspec.structs.replace(server.pin, digest=digest)
+            for need in self._needs_of(server):
+                self._pins[need] = server.pin
+                self._keep_pin(need, server.pin)
+        self._say(server, "its server loads it and warms up")
+        server.exit = None
+        server.ended.clear()
+        resolved = server.pin.resolved
+        argv, env = self._command(
+            server.socket,
+            directory,
+            str(resolved.get("name") or "model"),
+            str(resolved.get("version") or server.pin.key),
+        )
+        self._children.run(server.name, argv, env)
+        await self._wait_until_it_answers(server)
+
+    def _say(self, server: _Server, reason: str) -> None:
+        if not server.backoff.failures:
+            server.reason = reason
+
+    async def _wait_until_it_answers(self, server: _Server) -> None:
+        deadline = self._clock.monotonic() + LOAD_SECONDS
+        async with httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(server.socket)), timeout=5.0, trust_env=False
+        ) as client:
+            while not await _answers(client):
+                if server.ended.is_set():
+                    raise UpstreamError(
+                        f"the model server ended with code {server.exit} before it answered",
+                        hint="its last line in the router's output says why",
+                    )
+                if self._clock.monotonic() > deadline:
+                    raise UpstreamError(f"the model server did not answer GET /ping within {LOAD_SECONDS:.0f} s")
+                await self._clock.sleep(PING_SECONDS)
+
+    def heard(self, child: Child) -> None:
+        """The supervisor reports on a child."""
+        server = self._servers.get(child.name.removeprefix(PREFIX))
+        if server is None or not child.name.startswith(PREFIX):
+            return
+        if child.state == "backoff":
+            server.exit = child.exit
+            server.ended.set()
+        if server.state == "ready":
+            server.reason = (
+                "" if child.state == "running" else f"its server ended with code {child.exit} and is being restarted"
+            )
+
+    def _needs_of(self, server: _Server) -> list[LoadNeed]:
+        return [need for need, pin in self._pins.items() if pin.key == server.pin.key]
+
+    def _tell(self, server: _Server) -> None:
+        self._on_change(self._needs_of(server))
+
+    def sweep(self, in_force: Collection[str]) -> None:
+        """Stops the servers that nothing needs (rule 5); `in_force` are the sockets that workers may send to.
+
+        Call it every second or so, and only while all connected workers hold the latest snapshot.
+        """
+        now = self._clock.monotonic()
+        needed = {pin.key for pin in self._pins.values()}
+        running = {name.removeprefix(PREFIX) for name in self._children.known if name.startswith(PREFIX)}
+        for key in running | set(self._servers):
+            if key in needed or str(self._sockets / f"{key}.sock") in in_force:
+                self._unused_since.pop(key, None)
+            elif now - self._unused_since.setdefault(key, now) >= GRACE_SECONDS:
+                del self._unused_since[key]
+                self._take_down(key)
+
+    def _take_down(self, key: str) -> None:
+        self._tasks.stop(PREFIX + key)
+        self._servers.pop(key, None)
+        self._children.stop(PREFIX + key)
+        log.info("model server %s is needed no more and was stopped", PREFIX + key)
+
+    async def close(self) -> None:
+        """Ends all work; the servers go on."""
+        await self._tasks.close()
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("http://localhost/ping")).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _key_of(uri: str) -> str:
+    """A name for a pinned version, short enough for a socket's path; a local model that was changed is another one."""
+    digest = hashlib.sha256(uri.encode())
+    try:
+        stat = (Path(uri.removeprefix("file://")) / "MLmodel").stat()
+    except OSError:
+        return digest.hexdigest()[:12]
+    digest.update(f"{stat.st_mtime_ns} {stat.st_size}".encode())
+    return digest.hexdigest()[:12]
