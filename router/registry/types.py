@@ -45,7 +45,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's files on this machine: `sha256` maps each relative path to its hex SHA-256, `digest` covers them all."""
+    """A model's files on this machine: relative path → hex SHA-256, and one `digest` over them all."""
 
     path: str
     sha256: dict[str, str]

@@ -1,0 +1,85 @@
+"""A model's directory to a model that has proved it can predict.
+
+Rules:
+1. Loaded with MLflow's own loader, which runs the model's code.
+2. Warmed up with the model's own input example, where it has one; a model that fails on its own example is not served.
+3. Whatever the model's code raises becomes an OperatorError with the reason in one line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from router.errors import OperatorError
+from router.registry.redact import first_line
+from router.serving.scoring import Scorer
+
+_OK = 200
+_MEND = "log the model again, or install in the router's environment what its requirements.txt names"
+
+
+def load(directory: Path) -> Any:
+    """The pyfunc model in `directory`.
+
+    Raises:
+        OperatorError: it is no model, or its code or its files do not load here.
+    """
+    if not (directory / "MLmodel").is_file():
+        raise OperatorError(f"{directory} holds no MLmodel file", hint="fetch the model again")
+    import mlflow.pyfunc
+
+    try:
+        return mlflow.pyfunc.load_model(str(directory))
+    except ImportError as fault:
+        raise OperatorError(f"the model needs a library that is missing here: {_said(fault)}", hint=_MEND) from fault
+    except Exception as fault:
+        raise OperatorError(f"the model cannot be loaded: {_said(fault)}", hint=_MEND) from fault
+
+
+def warm_up(model: Any, scorer: Scorer, directory: Path) -> bool:
+    """Predicts the model's own input example the way a client would ask for it; False where it has none.
+
+    Raises:
+        OperatorError: the example cannot be read, or the model fails on it.
+    """
+    try:
+        request = model.metadata.get_serving_input(str(directory))
+        example = model.metadata.load_input_example(str(directory)) if request is None else None
+    except Exception as fault:
+        raise OperatorError(f"the model's input example cannot be read: {_said(fault)}", hint=_MEND) from fault
+    if request is not None:
+        _expect_answer(scorer, request)
+    elif example is not None:
+        _expect_prediction(model, example)
+    return request is not None or example is not None
+
+
+def _expect_answer(scorer: Scorer, request: str) -> None:
+    answer = scorer.answer(request.encode(), "application/json")
+    if answer.status != _OK:
+        raise OperatorError(
+            f"the model fails on its own input example: {answer.status}: {_reason(answer.body)}", hint=_MEND
+        )
+
+
+def _expect_prediction(model: Any, example: Any) -> None:
+    try:
+        model.predict(example)
+    except Exception as fault:
+        raise OperatorError(f"the model fails on its own input example: {_said(fault)}", hint=_MEND) from fault
+
+
+def _reason(body: bytes) -> str:
+    """The last line of the model's stack where there is one: it names the exception."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return first_line(body.decode(errors="replace"))
+    stack = str(said.get("stack_trace") or said.get("message", ""))
+    return first_line("\n".join(reversed(stack.splitlines())))
+
+
+def _said(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {first_line(str(fault))}"
