@@ -1,0 +1,1 @@
+"""The request path: bytes enter the protocol, are matched, a version is picked, an upstream answers."""

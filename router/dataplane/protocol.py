@@ -1,0 +1,483 @@
+"""The client's side of the data port: bytes to requests, one exchange at a time.
+
+Rules:
+1. What is not plainly one HTTP/1.x request is refused with 400 and the connection closed: no Host or several on
+   HTTP/1.1, any transfer coding but `chunked`, a coding on HTTP/1.0, CONNECT, obs-fold, control characters.
+2. Requests of one connection are answered in their order; while one is under way only a bounded number of
+   pipelined ones is read.
+3. Limits have answers: 431 for the head, 414 for the URL, 408 for what does not come in time.
+4. A connection that closes with unread input lingers, so that the answer is not lost to a reset.
+5. Forwarding headers are made fresh, unless the peer is a trusted proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from router.dataplane import headers
+from router.dataplane.exchange import Exchange
+from router.dataplane.headers import (
+    COOKIE,
+    ENCODING,
+    FORWARDED,
+    FORWARDED_FOR,
+    HOST,
+    LENGTH,
+    OVERRIDE,
+    PLAIN,
+    REQUEST_ID,
+    STICKY,
+    UPGRADE,
+    VIA,
+)
+from router.dataplane.problems import Problem, Problems
+from router.dataplane.timers import NEVER
+
+if TYPE_CHECKING:
+    from router.dataplane.routes import Table
+    from router.dataplane.worker import Worker
+
+ONCE = HOST | LENGTH | ENCODING
+FORWARDING = FORWARDED_FOR | FORWARDED | VIA
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection. The class holds the defaults: an idle connection holds little."""
+
+    transport: asyncio.Transport
+    table: Table
+
+    current: Exchange | None = None
+    arriving: Exchange | None = None
+    waiting: deque[Exchange] | None = None
+    fresh = False
+    deaf = False
+    resuming = False
+    reading_paused = False
+    blocked_since = NEVER
+    lingering_until = NEVER
+    body_deadline = NEVER
+    head_deadline = NEVER
+    idle_since = 0.0
+    due = NEVER
+    closed = False
+
+    url: bytes = b""
+    seen = 0
+    length = 0
+    head_bytes = 0
+    read_size = 0
+    wire_bytes = 0
+    fault: Problem | None = None
+    special: dict[int | bytes, bytes] | None = None
+    host: bytes = b""
+    peer: bytes = b""
+    trusted = False
+    forwarded: bytes = b""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.names = worker.names
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        # The parser appends in C: a Python method for each piece would cost more than the look afterwards.
+        self.on_body = self.body.append
+        self.parser = HttpRequestParser(self)
+
+    # -- what asyncio and uvicorn call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.worker.connections.add(self)
+        sockname = transport.get_extra_info("sockname")
+        self.table = self.worker.table_of(sockname)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0].encode() if isinstance(peername, tuple) else b"unknown"
+        self.trusted = self.worker.trusts(self.peer)
+        self.idle_since = monotonic()
+        self.transport.set_write_buffer_limits(high=self.worker.limits.write_buffer)
+        self.watch(self.next_deadline())
+        if self.worker.draining:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of one request, of part of one, or of several."""
+        if self.deaf:
+            return
+        self.read_size = len(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._after_upgrade(data[upgrade.args[0] :])
+        except HttpParserError:
+            self._malformed()
+        current = self.current
+        if current is None:
+            self._head_incomplete(len(data))
+        elif self.fresh:
+            self.fresh = False
+            current.begin()
+        elif current.pending is not None:
+            self._body_grew(current, len(data))
+
+    def eof_received(self) -> None:
+        """The client will send no more: it is gone, as far as a proxy can tell."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client's connection is gone."""
+        self.closed = self.deaf = True
+        self.worker.connections.discard(self)
+        self.worker.wheel.forget(self)
+        current, self.current = self.current, None
+        self.waiting = None
+        if current is not None:
+            current.client_gone()
+        # These form cycles, and a closed connection should not wait for the garbage collector.
+        del self.parser, self.on_body
+
+    def pause_writing(self) -> None:
+        """The client takes the response more slowly than it comes."""
+        self.blocked_since = monotonic()
+        self.watch(self.next_deadline())
+        if self.current is not None:
+            self.current.download_blocked()
+
+    def resume_writing(self) -> None:
+        """The client takes the response again."""
+        self.blocked_since = NEVER
+        if self.current is not None:
+            self.current.download_unblocked()
+
+    def shutdown(self) -> None:
+        """The worker drains: closes now if idle, else after what is under way."""
+        if self.current is None:
+            self.transport.close()
+        else:
+            self.current.keep_alive = False
+
+    # -- what the parser calls
+
+    def on_url(self, piece: bytes) -> None:
+        """The request target, perhaps in pieces."""
+        if not self.resuming:
+            self.url = self.url + piece if self.url else piece
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header; after a chunked body these are trailers, which end here."""
+        kind = self.names[name]
+        if kind == PLAIN:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind == HOST and not self.seen & HOST:
+            self.seen |= HOST
+            if value != self.host:
+                self._new_host(value)
+        elif self.arriving is None:
+            self._note(kind, name, value)
+
+    def _note(self, kind: int, name: bytes, value: bytes) -> None:
+        """A header that means something to the router."""
+        value = value.strip()
+        if self.seen & kind & ONCE:
+            self.fault = Problems.MALFORMED
+        self.seen |= kind
+        if kind == LENGTH:
+            self.length = int(value)
+            return
+        if self.special is None:
+            self.special = {}
+        special = self.special
+        if kind == STICKY:
+            special.setdefault(name.lower(), value)
+        elif kind in special:
+            special[kind] = special[kind] + (b"; " if kind == COOKIE else b", ") + value
+        else:
+            special[kind] = value
+        if kind in (STICKY, COOKIE, OVERRIDE):
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind == ENCODING and value.lower() != b"chunked":
+            self.fault = Problems.MALFORMED
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: this is a request, or at least the end of one."""
+        if self.resuming:
+            return
+        parser = self.parser
+        version_11 = parser.get_http_version() == "1.1"
+        method = parser.get_method()
+        seen = self.seen
+        if not seen & HOST and version_11:
+            self.fault = self.fault or Problems.MALFORMED
+        exchange = Exchange(self, method, self.url, self.lines, seen)
+        exchange.forwarded = self.forwarded
+        exchange.version_11 = version_11
+        exchange.length = self.length
+        if self.special is not None:
+            exchange.special = self.special
+            self.special = None
+            if seen & FORWARDING and (self.trusted or seen & VIA):
+                exchange.forwarded = self._forward_for(exchange.special)
+        own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
+        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else self.worker.new_id()
+        if not version_11 or method == b"CONNECT":
+            self._check_rare(parser.get_http_version(), method, seen)
+        self._check_limits()
+        exchange.fault = self.fault
+        self.arriving = exchange
+        self.lines = []
+        self.url = b""
+        self.seen = self.length = self.head_bytes = 0
+        self.fault = None
+        self.head_deadline = NEVER
+        self._enqueue(exchange)
+
+    def on_message_complete(self) -> None:
+        """The request is complete. Only here does the parser know whether the connection stays."""
+        exchange = self.arriving
+        if exchange is None:
+            return
+        if exchange.seen & UPGRADE and not self.resuming and exchange.has_body:
+            return  # the parser skips the body of an upgrade; see `_after_upgrade`
+        exchange.rest = self.take_body()
+        exchange.whole = True
+        if not (exchange.version_11 and self.parser.should_keep_alive()) or self.worker.draining:
+            exchange.keep_alive = False
+        if exchange.seen & ENCODING:
+            self.lines.clear()  # trailers
+            self.special = None
+            self.seen = 0
+        self.arriving = None
+        self.wire_bytes = 0
+
+    # -- the steps of the above
+
+    def _new_host(self, value: bytes) -> None:
+        value = value.strip()
+        if not headers.is_host(value):
+            self.fault = Problems.MALFORMED
+            return
+        self.host = value
+        self.forwarded = self.worker.forwarding(self.peer, value)
+
+    def _forward_for(self, special: dict[int | bytes, bytes]) -> bytes:
+        """The forwarding lines of a request that came through proxies (rule 5)."""
+        return self.worker.forwarding(
+            self.peer,
+            self.host,
+            before=special.get(FORWARDED_FOR, b"") if self.trusted else b"",
+            via=special.get(VIA, b""),
+        )
+
+    def _check_rare(self, version: str, method: bytes, seen: int) -> None:
+        if version not in ("1.0", "1.1") or (version == "1.0" and seen & ENCODING) or method == b"CONNECT":
+            self.fault = self.fault or Problems.MALFORMED
+
+    def _check_limits(self) -> None:
+        limits = self.worker.limits
+        if len(self.url) > limits.url:
+            self.fault = Problems.URI_TOO_LONG
+        elif len(self.lines) > limits.head_lines or (
+            self.head_bytes + self.read_size > limits.head and sum(map(len, self.lines)) + len(self.url) > limits.head
+        ):
+            self.fault = Problems.HEAD_TOO_LARGE
+
+    def _enqueue(self, exchange: Exchange) -> None:
+        if self.current is None:
+            self.current = exchange
+            self.fresh = True
+            return
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(exchange)
+        self.pause_reading()
+        if len(self.waiting) > self.worker.limits.pipelined:
+            exchange.fault = Problems.OVERLOADED
+            exchange.keep_alive = False
+            self.deaf = True
+
+    def _head_incomplete(self, size: int) -> None:
+        """Part of a head came, or nothing but empty lines."""
+        if self.closed:
+            return
+        limits = self.worker.limits
+        self.head_bytes += size
+        if self.head_deadline == NEVER:
+            self.head_deadline = monotonic() + limits.head_time
+            self.watch(self.head_deadline)
+        if len(self.url) > limits.url:
+            self._refuse_head(Problems.URI_TOO_LONG)
+        elif self.head_bytes > limits.head or len(self.lines) > limits.head_lines:
+            self._refuse_head(Problems.HEAD_TOO_LARGE)
+
+    def _refuse_head(self, problem: Problem) -> None:
+        """Answers a request whose head cannot be taken."""
+        exchange = Exchange(self, b"", self.url, [], 0)
+        exchange.request_id = self.worker.new_id()
+        exchange.fault = problem
+        exchange.keep_alive = False
+        self.deaf = True
+        self.arriving = None
+        self._enqueue(exchange)
+        if self.fresh and self.current is exchange:
+            self.fresh = False
+            exchange.begin()
+
+    def _malformed(self) -> None:
+        """The parser gave up."""
+        arriving = self.arriving
+        if arriving is not None:
+            self.deaf = True
+            if arriving is self.current and not self.fresh:
+                arriving.refuse(Problems.MALFORMED)
+            else:
+                arriving.fault = Problems.MALFORMED
+                arriving.keep_alive = False
+            return
+        last = self.waiting[-1] if self.waiting else self.current
+        if last is not None and not last.keep_alive:
+            self.deaf = True  # bytes behind the last request of a connection: nobody's
+            return
+        if self.fresh:
+            self.deaf = True
+            self._refuse_head(Problems.MALFORMED)
+            return
+        self._refuse_head(Problems.URI_TOO_LONG if len(self.url) > self.worker.limits.url else Problems.MALFORMED)
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """The parser stopped because the request asks for an upgrade, which is never granted.
+
+        It has skipped the body, too; a fresh parser, told of the same framing, reads what is there.
+        """
+        exchange = self.arriving
+        self.parser = HttpRequestParser(self)
+        if exchange is not None:
+            framing = (
+                b"transfer-encoding: chunked" if exchange.seen & ENCODING else b"content-length: %d" % exchange.length
+            )
+            self.resuming = True
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+            self.lines.clear()
+            self.resuming = False
+        if rest:
+            try:
+                self.parser.feed_data(rest)
+            except HttpParserUpgrade as upgrade:
+                self._after_upgrade(rest[upgrade.args[0] :])
+            except HttpParserError:
+                self._malformed()
+
+    def _body_grew(self, current: Exchange, size: int) -> None:
+        self.wire_bytes += size
+        current.body_arrived()
+        if (
+            current.seen & ENCODING
+            and self.arriving is current
+            and not current.finished
+            and self.wire_bytes > 16 * 1024 + 8 * current.body_bytes
+        ):
+            self.deaf = True
+            current.refuse(Problems.MALFORMED, "The chunks carry more overhead than data.")
+
+    # -- what an exchange calls
+
+    def take_body(self) -> bytes:
+        """What has come of the body since the last call."""
+        body = self.body
+        if not body:
+            return b""
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return data
+
+    def await_body(self) -> None:
+        """More of the body has to come, and not too slowly."""
+        self.body_deadline = monotonic() + self.worker.limits.body_idle
+        self.watch(self.next_deadline())
+
+    def watch(self, deadline: float) -> None:
+        """Has `expire` called soon after `deadline`."""
+        if self.due > deadline and not self.closed:
+            self.worker.wheel.watch(self, deadline)
+
+    def pause_reading(self) -> None:
+        """Leaves further input in the kernel."""
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Takes input again."""
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Breaks the connection, so that the client sees that its response is not complete."""
+        self.transport.abort()
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """The exchange has ended and its response is written."""
+        self.current = None
+        self.body_deadline = NEVER
+        self.idle_since = monotonic()
+        if not exchange.keep_alive:
+            self._close(unread=not exchange.whole)
+        elif self.waiting:
+            self.current = self.waiting.popleft()
+            self.current.begin()
+        elif self.waiting is not None:
+            self.waiting = None
+            self.resume_reading()
+        elif exchange.streaming:
+            self.resume_reading()
+
+    def _close(self, *, unread: bool) -> None:
+        self.deaf = True
+        self.waiting = None
+        if self.transport.is_closing():
+            return
+        if unread and self.transport.can_write_eof():
+            # A close with unread input resets the connection and may take the answer with it (rule 4).
+            self.lingering_until = monotonic() + self.worker.limits.linger
+            self.transport.write_eof()
+            self.resume_reading()
+            self.watch(self.lingering_until)
+        else:
+            self.transport.close()
+
+    # -- what the wheel calls
+
+    def next_deadline(self) -> float:
+        """When `expire` has to be called."""
+        if self.closed:
+            return NEVER
+        limits = self.worker.limits
+        unread = self.blocked_since + limits.unread
+        current = self.current
+        if self.lingering_until != NEVER:
+            return self.lingering_until
+        if current is None:
+            return min(self.head_deadline, self.idle_since + limits.keep_alive, unread)
+        if current.whole:
+            return min(current.next_deadline(), unread)
+        return min(current.next_deadline(), self.body_deadline, unread)
+
+    def expire(self, now: float) -> None:
+        """A deadline has passed."""
+        current = self.current
+        if self.lingering_until <= now or self.blocked_since + self.worker.limits.unread <= now:
+            self.transport.abort()
+        elif current is None:
+            if self.head_deadline <= now:
+                self._refuse_head(Problems.REQUEST_TIMEOUT)
+            else:
+                self.transport.close()
+        elif not current.whole and self.body_deadline <= now:
+            current.refuse(Problems.REQUEST_TIMEOUT)
+        else:
+            current.expire(now)

@@ -1,0 +1,270 @@
+"""A snapshot made live: raw targets to models, slots to versions.
+
+Rules:
+1. Matching works on the raw request target; the model's name is looked up, never decoded or joined into a path.
+2. What follows the name goes on as it was sent; a target with a dot segment, however encoded, is refused.
+3. A region's table is swapped model by model: a request sees one model's route whole, old or new.
+4. Gauges outlive a snapshot: `Load` is shared by all arms of a model's version in a region.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from router.core.outcome import Arm
+from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
+from router.dataplane.upstream import Pool, Pools
+
+RETRY_SHARE = 0.2
+RETRY_FLOOR = 3.0
+RETRY_WINDOW = 10.0
+
+
+class RetryBudget:
+    """How many retries a version may have: 20 % of its requests and 3 per second, over about ten seconds."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._started = 0
+        self._taken = 0
+
+    def take(self, now: float, started: int) -> bool:
+        """Whether one more retry is within the budget; `started` counts the version's requests so far."""
+        elapsed = now - self._since
+        if elapsed > RETRY_WINDOW:
+            self._since, self._started, self._taken, elapsed = now, started, 0, 0.0
+        allowed = RETRY_FLOOR * max(1.0, elapsed) + RETRY_SHARE * (started - self._started)
+        if self._taken >= allowed:
+            return False
+        self._taken += 1
+        return True
+
+
+class Load:
+    """What one version of a model has under way here, and how many requests it has had."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.started = 0
+        self.budget = RetryBudget()
+
+
+class Peer:
+    """An endpoint as one version sees it: its pool, and the first lines of a request towards it."""
+
+    def __init__(self, endpoint: Endpoint, pool: Pool, credentials: bytes) -> None:
+        self.pool = pool
+        self.healthy = endpoint.healthy
+        self._base = endpoint.base_path.encode()
+        self._tail = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + credentials
+        self._heads: dict[tuple[bytes, bytes], bytes] = {}
+
+    def head(self, method: bytes, target: bytes) -> bytes:
+        """The request line, the Host line and the credential lines of a request for `target`."""
+        head = self._heads.get((method, target))
+        if head is None:
+            head = method + b" " + self._base + target + self._tail
+            if len(self._heads) < 8:
+                self._heads[method, target] = head
+        return head
+
+
+class LiveArm:
+    """One version in one region, with the weights in force."""
+
+    def __init__(self, key: Arm, target: Target, peers: tuple[Peer, ...], load: Load) -> None:
+        self.key = key
+        self.version = target.version.encode()
+        self.version_line = b"x-model-version: " + self.version + b"\r\n"
+        self.upstream_model = target.upstream_model.encode()
+        self.state = target.state
+        self.admitted = target.admitted
+        self.peers = peers
+        self.load = load
+        self.replaced_headers = frozenset(name.lower().encode() for name, _ in target.headers)
+
+
+class Route:
+    """One model in one region, ready to pick from."""
+
+    def __init__(self, model: ModelRoute, region: RegionRoute, arms: tuple[LiveArm, ...]) -> None:
+        self.model = model.model
+        self.name = model.model.encode()
+        self.arms = arms
+        self.stable = arms[region.stable]
+        self._ends, self._choices = region.slots
+        self.single = arms[self._choices[0]] if len(self._choices) == 1 else None
+        self.by_version = {arm.version: arm for arm in reversed(arms)}
+        self.timeout = model.timeout
+        self.attempt_timeout = model.attempt_timeout
+        self.timeout_line = b"x-request-timeout: %dms\r\n" % int(model.timeout * 1000)
+        self.idempotent = model.idempotent
+        self.fallback = model.fallback and model.idempotent
+        self.max_body = model.max_body
+        self.buffer = model.buffer
+        self.allow_override = model.allow_override
+        self.sticky_header = model.sticky_header.lower().encode()
+        self.sticky_cookie = model.sticky_cookie.encode()
+
+    def arm_at(self, slot: int) -> LiveArm:
+        """The arm that has `slot`."""
+        return self.arms[self._choices[bisect_right(self._ends, slot)]]
+
+
+class Match(NamedTuple):
+    """Where a target leads: to `before + after`, or `before + upstream's name of the model + after` if `named`."""
+
+    route: Route
+    before: bytes
+    after: bytes = b""
+    named: bool = False
+
+
+class BadPath(Exception):  # noqa: N818 - a verdict on a path, not an error of the program
+    """The target could leave the model's prefix."""
+
+
+class UnknownModel(Exception):  # noqa: N818 - see above
+    """The target is a prediction path, but no model has this name."""
+
+
+class Table:
+    """All models of one region."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._routes: dict[bytes, Route] = {}
+        self.exact: dict[bytes, Match] = {}
+        """The canonical targets, found with one look-up."""
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def put(self, route: Route) -> None:
+        """Adds or replaces a model (rule 3)."""
+        self._routes[route.name] = route
+        self.exact[b"/models/" + route.name + b"/invocations"] = Match(route, b"/invocations")
+
+    def remove(self, model: str) -> Route | None:
+        """Takes a model out; None where there was none."""
+        name = model.encode()
+        self.exact.pop(b"/models/" + name + b"/invocations", None)
+        return self._routes.pop(name, None)
+
+    def get(self, model: str) -> Route | None:
+        """A model's route."""
+        return self._routes.get(model.encode())
+
+    def names(self) -> set[str]:
+        """The names of all models."""
+        return {route.model for route in self._routes.values()}
+
+    def routes(self) -> Iterable[Route]:
+        """The routes of all models."""
+        return self._routes.values()
+
+    def match(self, target: bytes) -> Match | None:
+        """Where `target`, in origin form with its query, leads; None where it is no prediction path.
+
+        Raises:
+            BadPath: it has a dot segment.
+            UnknownModel: the path is known, the model is not.
+        """
+        path, mark, query = target.partition(b"?")
+        query = mark + query
+        parts = path.split(b"/", 3)
+        if len(parts) < 3 or parts[0]:
+            return None
+        if parts[1] == b"models":
+            rest = b"/" + parts[3] if len(parts) == 4 else b"/"
+            return Match(self._known(parts[2]), checked(rest) + query)
+        if parts[1] in (b"v1", b"v2") and parts[2] == b"models" and len(parts) == 4:
+            return self._named(parts[1], parts[3], query)
+        if parts[1] in (b"endpoints", b"serving-endpoints") and len(parts) == 4 and parts[3] == b"invocations":
+            return Match(self._known(parts[2]), b"/invocations" + query)
+        return None
+
+    def _named(self, protocol: bytes, rest: bytes, query: bytes) -> Match:
+        name, slash, after = rest.partition(b"/")
+        verb = b""
+        if protocol == b"v1":
+            name, colon, verb = name.partition(b":")
+            verb = colon + verb
+        return Match(
+            self._known(name),
+            b"/" + protocol + b"/models/",
+            checked(verb + slash + after) + query,
+            named=True,
+        )
+
+    def _known(self, name: bytes) -> Route:
+        route = self._routes.get(name)
+        if route is None:
+            raise UnknownModel
+        return route
+
+
+MAX_DECODINGS = 4
+
+
+def checked(path: bytes) -> bytes:
+    """`path` itself, if no reading of it has a dot segment (rule 2).
+
+    Raises:
+        BadPath: it has one, perhaps encoded several times or behind a backslash that some servers take for a
+            slash; or it is encoded more often than anybody honest would.
+    """
+    reading = path
+    for _ in range(MAX_DECODINGS):
+        if any(segment in (b".", b"..") for segment in reading.replace(b"\\", b"/").split(b"/")):
+            raise BadPath
+        further = unquote_to_bytes(reading)
+        if further == reading:
+            return path
+        reading = further
+    raise BadPath
+
+
+class Compiler:
+    """Makes live routes from a snapshot's models; keeps loads and pools across snapshots (rule 4)."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self.loads: dict[tuple[str, str, str], Load] = {}
+
+    def route(self, model: ModelRoute, region: RegionRoute) -> Route:
+        """The live route of `model` in `region`."""
+        stable_weight = region.targets[region.stable].weight
+        arms = tuple(
+            self._arm(model, region, index, target, stable_weight) for index, target in enumerate(region.targets)
+        )
+        return Route(model, region, arms)
+
+    def _arm(self, model: ModelRoute, region: RegionRoute, index: int, target: Target, stable_weight: int) -> LiveArm:
+        key = Arm(
+            model=model.model,
+            region=region.region,
+            version=target.version,
+            digest=target.digest,
+            weight=target.weight,
+            stable_weight=stable_weight,
+            canary=index != region.stable,
+        )
+        credentials = b"".join(f"{name}: {value}\r\n".encode() for name, value in target.headers)
+        peers = tuple(Peer(endpoint, self._pools.get(endpoint), credentials) for endpoint in target.endpoints)
+        load = self.loads.setdefault((model.model, region.region, target.version), Load())
+        return LiveArm(key, target, peers, load)
+
+    def sweep(self, tables: Mapping[str, Table]) -> None:
+        """Forgets the loads of versions that are gone and have nothing under way."""
+        live = {
+            (route.model, region, arm.key.version)
+            for region, table in tables.items()
+            for route in table.routes()
+            for arm in route.arms
+        }
+        for key in [key for key, load in self.loads.items() if key not in live and not load.requests]:
+            del self.loads[key]

@@ -1,0 +1,328 @@
+"""Connections to model servers.
+
+Rules:
+1. A connection carries one exchange at a time and goes back to its pool only after a response that ended cleanly.
+2. It is kept idle for less time than servers keep theirs, so that a reused one is rarely dead.
+3. Bytes that nobody asked for end a connection: they must never become the answer to the next request.
+4. What a model server sends is parsed strictly; framing and hop-by-hop headers end here.
+5. Opening a connection is the only step that needs a task; it is cancelled with the attempt that wanted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from router.core.ejection import EndpointHealth
+from router.core.snapshot import Endpoint
+from router.dataplane import headers
+from router.dataplane.headers import (
+    CONNECTION,
+    CONTENT_TYPE,
+    DROPPED,
+    ENCODING,
+    LENGTH,
+    PLAIN,
+    connection_names,
+    without,
+)
+from router.dataplane.problems import Problems
+
+if TYPE_CHECKING:
+    from router.dataplane.exchange import Exchange
+
+KEEP_IDLE = 3.0
+MAX_IDLE = 256
+MAX_HEAD = 128 * 1024
+_NAMES = headers.response_names()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one endpoint, and the response that is being read from it."""
+
+    exchange: Exchange | None = None
+    transport: asyncio.Transport
+    idle_since = 0.0
+    head_bytes = 0
+    status = 0
+    seen = 0
+    head_done = False
+    head_lines = 0
+    complete = False
+    keep_alive = False
+    used = False
+    length: bytes = b""
+    content_type: bytes = b""
+    nominated: frozenset[bytes] = frozenset()
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        # The parser calls these two in C: a Python method for each would cost more than all the rest here.
+        self.on_body = self.body.append
+        self._after: list[bool] = []
+        self.on_message_begin = self._after.clear
+        self.parser = HttpResponseParser(self)
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of a response."""
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # rule 3
+            return
+        if not self.head_done:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            # A second message behind a complete one is rule 3's matter, not a broken response.
+            if not self.complete:
+                exchange.attempt_failed(self, Problems.GARBLED)
+                return
+        if self.head_done:
+            exchange.response_arrived(self)
+        elif self.head_bytes > MAX_HEAD:
+            exchange.attempt_failed(self, Problems.GARBLED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; a response that is framed by its end is complete now."""
+        exchange = self.exchange
+        self.pool.forget(self)
+        if exchange is not None:
+            if exc is None and self.head_done and not self.seen & (LENGTH | ENCODING):
+                self.complete = True
+                exchange.response_arrived(self)
+            else:
+                exchange.attempt_failed(self, Problems.BROKE)
+        self.release_parts()
+
+    def pause_writing(self) -> None:
+        """The server takes the upload more slowly than it comes."""
+        if self.exchange is not None:
+            self.exchange.upload_blocked()
+
+    def resume_writing(self) -> None:
+        """The server takes more of the upload."""
+        if self.exchange is not None:
+            self.exchange.upload_unblocked()
+
+    # -- what the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header; after a chunked body these are trailers, dropped when the message is complete."""
+        kind = _NAMES[name]
+        if kind == PLAIN:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind != DROPPED and not self.head_done:
+            self._framing(kind, value)
+
+    def _framing(self, kind: int, value: bytes) -> None:
+        if kind == LENGTH:
+            self.length = value.strip()
+        elif kind == CONTENT_TYPE:
+            self.content_type = value
+            self.lines.append(b"content-type: %b\r\n" % value)
+        elif kind == CONNECTION:
+            self.nominated |= connection_names(value) or frozenset()
+        elif value.strip().lower() != b"chunked":
+            msg = "a transfer coding that cannot be undone here"
+            raise ValueError(msg)
+        self.seen |= kind
+
+    def on_headers_complete(self) -> None:
+        """The head is complete; an interim response (1xx) is not the answer."""
+        status = self.parser.get_status_code()
+        if status < 200:
+            self.lines.clear()
+            return
+        self.status = status
+        self.head_done = True
+        self.head_lines = len(self.lines)
+        if self.nominated:
+            self.lines[:] = without(self.lines, self.nominated)
+        exchange = self.exchange
+        if exchange is not None and exchange.method == b"HEAD" and self.length not in (b"", b"0"):
+            # The parser would wait for a body that never comes; what is behind the head is nobody's.
+            self.keep_alive = self.parser.should_keep_alive()
+            self.parser = HttpResponseParser(self)
+            self.complete = True
+            self._after.append(True)
+
+    def on_message_complete(self) -> None:
+        """The response is complete. Only here does the parser know whether the connection stays."""
+        if self.head_done:
+            self.complete = True
+            self.keep_alive = self.parser.should_keep_alive()
+            self._after.append(True)
+            if self.seen & ENCODING:
+                del self.lines[self.head_lines :]
+
+    # -- what an exchange calls
+
+    def take_body(self) -> bytes:
+        """What has come of the body since the last call."""
+        body = self.body
+        if not body:
+            return b""
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return data
+
+    def release(self, now: float) -> None:
+        """The exchange is over; keeps the connection if its response ended cleanly and nothing came behind it."""
+        self.exchange = None
+        pool = self.pool
+        if self.complete and self.keep_alive and self._after and len(pool.idle) < MAX_IDLE:
+            self.lines.clear()
+            self.body.clear()
+            self.head_done = self.complete = self.keep_alive = False
+            self.status = self.seen = self.head_bytes = 0
+            self.length = b""
+            if self.nominated:
+                self.nominated = frozenset()
+            self.used = True
+            self.idle_since = now
+            if not self.transport.is_closing():
+                pool.idle.append(self)
+        else:
+            self.close()
+
+    def discard(self) -> None:
+        """The attempt is over without a clean end: the connection cannot be used again."""
+        self.exchange = None
+        self.abort()
+
+    def close(self) -> None:
+        """Closes after what is written was sent."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self.transport.abort()
+
+    def release_parts(self) -> None:
+        """Breaks the cycles between a closed connection, its parser and its callbacks."""
+        self.exchange = None
+        del self.parser, self.on_body, self.on_message_begin
+
+
+class Pool:
+    """The connections to one endpoint, and how the endpoint has done."""
+
+    def __init__(self, endpoint: Endpoint, pools: Pools) -> None:
+        self.endpoint = endpoint
+        self.idle: list[UpstreamConnection] = []
+        self.in_flight = 0
+        self.health = EndpointHealth()
+        self._pools = pools
+
+    def take(self, now: float) -> UpstreamConnection | None:
+        """An idle connection that is still good, the one used last first."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since < KEEP_IDLE and not connection.transport.is_closing():
+                return connection
+            connection.close()
+        return None
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """A connection has closed."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Closes what was idle for too long."""
+        keep = [connection for connection in self.idle if now - connection.idle_since < KEEP_IDLE]
+        if len(keep) < len(self.idle):
+            old = set(self.idle) - set(keep)
+            self.idle = keep
+            for connection in old:
+                connection.close()
+
+    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Opens a connection and hands it to `exchange`, or tells it why there is none."""
+        return self._pools.loop.create_task(self._connect(exchange))
+
+    async def _connect(self, exchange: Exchange) -> None:
+        made: list[UpstreamConnection] = []
+
+        def factory() -> UpstreamConnection:
+            made.append(UpstreamConnection(self))
+            return made[0]
+
+        try:
+            await self._pools.open(self.endpoint, factory)
+        except ssl.SSLError:
+            exchange.connect_failed(Problems.TLS)
+        except OSError:
+            exchange.connect_failed(Problems.REFUSED)
+        except asyncio.CancelledError:
+            for connection in made:
+                if hasattr(connection, "transport"):
+                    connection.abort()
+            raise
+        else:
+            exchange.connected(made[0])
+
+
+class Pools:
+    """All pools of a worker, by endpoint; two versions on one endpoint share its pool."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._pools: dict[tuple[str, str, int, str], Pool] = {}
+        self._context: ssl.SSLContext | None = None
+
+    def get(self, endpoint: Endpoint) -> Pool:
+        """The pool of `endpoint`."""
+        key = (endpoint.network, endpoint.address, endpoint.port, endpoint.server_name)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(endpoint, self)
+        return pool
+
+    async def open(self, endpoint: Endpoint, factory: type[asyncio.Protocol] | object) -> None:
+        """Opens one connection.
+
+        Raises:
+            OSError: it cannot be opened; `ssl.SSLError` where the certificate does not hold.
+        """
+        make = cast("type[asyncio.Protocol]", factory)
+        if endpoint.network == "unix":
+            await self.loop.create_unix_connection(make, endpoint.address)
+        elif endpoint.network == "tls":
+            await self.loop.create_connection(
+                make, endpoint.address, endpoint.port, ssl=self._tls(), server_hostname=endpoint.server_name
+            )
+        else:
+            await self.loop.create_connection(make, endpoint.address, endpoint.port)
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = ssl.create_default_context()
+        return self._context
+
+    def sweep(self, now: float, in_use: set[Pool]) -> None:
+        """Closes idle connections, and forgets the pools that neither a route nor a request uses."""
+        for key, pool in list(self._pools.items()):
+            pool.sweep(now)
+            if pool not in in_use and not pool.in_flight:
+                for connection in pool.idle:
+                    connection.close()
+                pool.idle.clear()
+                del self._pools[key]
+
+    def close(self) -> None:
+        """Closes every idle connection."""
+        self.sweep(float("inf"), set())

@@ -1,0 +1,281 @@
+"""One data-plane process: uvicorn hosts our protocol on the inherited sockets.
+
+Rules:
+1. It serves with the snapshot it holds, whatever happens to control.
+2. It listens only once it holds a snapshot, or has waited long enough to say 503 instead.
+3. SIGTERM: listening stops, what is under way finishes, idle connections close.
+4. Nothing on the request path waits: not for control, not for a name, not for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import uvicorn
+
+from router.core.outcome import InFlight, OutcomeBatch
+from router.core.wire import SnapshotUpdate
+from router.dataplane.headers import RequestNames
+from router.dataplane.limits import Limits
+from router.dataplane.link import Link, read_kept
+from router.dataplane.protocol import ClientConnection
+from router.dataplane.recorder import Record, Recorder
+from router.dataplane.routes import Compiler, Table
+from router.dataplane.timers import Wheel
+from router.dataplane.upstream import Pool, Pools
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.1
+FLUSH_SOON_SECONDS = 0.005
+SWEEP_SECONDS = 1.0
+WAIT_FOR_SNAPSHOT_SECONDS = 10.0
+MODELS_PER_STEP = 20
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker is told at its start. `listen` maps a region to its inherited listening socket."""
+
+    run: Path
+    index: int
+    listen: Mapping[str, socket.socket]
+    trusted_proxies: tuple[str, ...] = ()
+    grace: float = 30.0
+    identity: str = ""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Worker:
+    """The state that the connections of one process share."""
+
+    def __init__(self, config: WorkerConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.loop = loop
+        self.limits = config.limits
+        self.names = RequestNames()
+        self.wheel = Wheel(loop)
+        self.pools = Pools(loop)
+        self.compiler = Compiler(self.pools)
+        self.tables = {region: Table(region) for region in config.listen}
+        self.connections: set[Any] = set()
+        self.records: list[Record] = []
+        self.recorder = Recorder()
+        self.held = 0
+        self.ready = False
+        self.draining = False
+        self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self._apply)
+        self._sticky: dict[str, bytes] = {}
+        self._batches = count(1)
+        self._flushing: asyncio.TimerHandle | None = None
+        self._first_snapshot = asyncio.Event()
+        self._by_port = {sock.getsockname()[1]: self.tables[region] for region, sock in config.listen.items()}
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in config.trusted_proxies]
+        self._pseudonym = b"canary-router-" + hashlib.sha256(config.identity.encode()).hexdigest()[:8].encode()
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._ids = count(1)
+
+    # -- what connections ask
+
+    def table_of(self, sockname: tuple[str, int]) -> Table:
+        """The table of the region whose listener a connection came in by."""
+        return self._by_port[sockname[1]]
+
+    def trusts(self, peer: bytes) -> bool:
+        """Whether `peer` may say for whom it speaks."""
+        if not self._trusted:
+            return False
+        try:
+            address = ipaddress.ip_address(peer.decode("ascii").partition("%")[0])
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    def new_id(self) -> bytes:
+        """A request id: unique, since its first half is random for each process."""
+        return b"%b%012x" % (self._id_prefix, next(self._ids))
+
+    def forwarding(self, peer: bytes, host: bytes, *, before: bytes = b"", via: bytes = b"") -> bytes:
+        """The forwarding header lines of requests from `peer` that were sent to `host`."""
+        node = b'"[%b]"' % peer if b":" in peer else peer
+        return (
+            b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\n"
+            b'forwarded: for=%b;host="%b";proto=http\r\nvia: %b1.1 %b\r\n'
+            % (
+                before + b", " + peer if before else peer,
+                host,
+                node,
+                host,
+                via + b", " if via else b"",
+                self._pseudonym,
+            )
+        )
+
+    def came_through_here(self, via: bytes) -> bool:
+        """Whether a Via header names this router."""
+        return self._pseudonym in via
+
+    def over_budget(self) -> bool:
+        """Whether bodies held whole take all the memory they may."""
+        return self.held > self.limits.held_bodies
+
+    def flush_soon(self) -> None:
+        """A failure is in the records: control should know within milliseconds."""
+        if self._flushing is None:
+            self._flushing = self.loop.call_later(FLUSH_SOON_SECONDS, self._flush)
+
+    # -- snapshots
+
+    async def _apply(self, update: SnapshotUpdate) -> None:
+        if update.base is None:
+            for table in self.tables.values():
+                for name in table.names() - update.models.keys():
+                    self._remove(name)
+        for number, (name, model) in enumerate(update.models.items()):
+            for region, table in self.tables.items():
+                route = model.regions.get(region)
+                if route is None:
+                    table.remove(name)
+                else:
+                    table.put(self.compiler.route(model, route))
+            self._note_sticky(name, model.sticky_header)
+            if number % MODELS_PER_STEP == MODELS_PER_STEP - 1:
+                await asyncio.sleep(0)
+        for name in update.removed:
+            self._remove(name)
+        self.ready = True
+        self._first_snapshot.set()
+
+    def _remove(self, model: str) -> None:
+        for table in self.tables.values():
+            table.remove(model)
+        self._note_sticky(model, "")
+
+    def _note_sticky(self, model: str, header: str) -> None:
+        before = set(self._sticky.values())
+        if header:
+            self._sticky[model] = header.lower().encode()
+        else:
+            self._sticky.pop(model, None)
+        after = set(self._sticky.values())
+        if before != after:
+            self.names.set_sticky(after)
+
+    # -- outcomes
+
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self.records:
+            records, self.records = self.records, []
+            self.recorder.fold(records)
+        if self.link.up:
+            arms = self.recorder.take()
+            in_flight = self._in_flight()
+            if arms or in_flight != self._last_in_flight:
+                self._last_in_flight = in_flight
+                self.link.send(OutcomeBatch(self.config.index, os.getpid(), next(self._batches), arms, in_flight))
+
+    _last_in_flight: tuple[InFlight, ...] = ()
+
+    def _in_flight(self) -> tuple[InFlight, ...]:
+        now = monotonic()
+        rows = []
+        for table in self.tables.values():
+            for route in table.routes():
+                for arm in route.arms:
+                    ejected = sum(peer.pool.health.ejected_until > now for peer in arm.peers)
+                    if arm.load.requests or ejected:
+                        rows.append(InFlight(route.model, table.region, arm.key.version, arm.load.requests, ejected))
+        return tuple(rows)
+
+    # -- the process
+
+    async def run(self) -> None:
+        """Serves until SIGTERM."""
+        background = [
+            self.loop.create_task(self.link.run()),
+            self.loop.create_task(self._every(FLUSH_SECONDS, self._flush)),
+            self.loop.create_task(self._every(SWEEP_SECONDS, self._sweep)),
+        ]
+        kept = read_kept(self.config.run / "snapshot.bin")
+        if kept is not None:
+            await self._apply(kept)
+        try:
+            await asyncio.wait_for(self._first_snapshot.wait(), WAIT_FOR_SNAPSHOT_SECONDS)
+        except TimeoutError:
+            log.warning("worker %d: no snapshot from control yet; answering 503", self.config.index)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        server = _Server(self)
+        await server.serve(sockets=list(self.config.listen.values()))
+        self._flush()
+        for task in background:
+            task.cancel()
+        self.pools.close()
+
+    async def _every(self, seconds: float, do: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            do()
+
+    def _sweep(self) -> None:
+        in_use: set[Pool] = {
+            peer.pool
+            for table in self.tables.values()
+            for route in table.routes()
+            for arm in route.arms
+            for peer in arm.peers
+        }
+        self.pools.sweep(monotonic(), in_use)
+        self.compiler.sweep(self.tables)
+
+    def connection(self, **_: object) -> ClientConnection:
+        """What uvicorn calls for each connection."""
+        return ClientConnection(self)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told when the worker drains."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(
+            uvicorn.Config(
+                _no_app,
+                http=worker.connection,  # type: ignore[arg-type]  # any callable with uvicorn's keywords does
+                loop="none",
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=max(1, int(worker.config.grace)),
+                backlog=4096,
+            )
+        )
+        self._worker = worker
+        self.server_state.connections = worker.connections
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops listening, then lets what is under way finish."""
+        self._worker.draining = True
+        await super().shutdown(sockets)
+
+
+async def _no_app(scope: Any, receive: Any, send: Any) -> None:
+    """uvicorn wants an application; our protocol never calls it."""
+    raise RuntimeError("the data plane has no ASGI application")
