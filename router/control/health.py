@@ -16,6 +16,7 @@ import logging
 import ssl
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -127,7 +128,7 @@ class Prober:
         for need in needs:
             if need not in self._pools:
                 pool = self._pools[need] = Pool(need, admitted=need.digest in self._admitted)
-                self._tasks.start(need, lambda need=need, pool=pool: self._look_after(need, pool))
+                self._tasks.start(need, partial(self._look_after, need, pool))
 
     def fact(self, need: ForwardNeed) -> Fact:
         """What is known of `need`."""

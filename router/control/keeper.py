@@ -44,19 +44,12 @@ class Remembered:
 class Keeper:
     """The queue in front of the store."""
 
-    def __init__(self, open_store: Callable[[], Store], clock: Clock) -> None:
-        self._open_store = open_store
-        self._opened: Store | None = None
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
         self._clock = clock
         self._waiting: dict[tuple[str, str], Callable[[], None]] = {}
         self._woken = asyncio.Event()
         self.problem = ""
-
-    @property
-    def _store(self) -> Store:
-        if self._opened is None:
-            self._opened = self._open_store()
-        return self._opened
 
     async def recall(self) -> Remembered:
         """What was kept in an earlier life; nothing, and a `problem`, where the store cannot be read."""
@@ -118,8 +111,7 @@ class Keeper:
         """Writes what waits, and closes the store; stops at the first refusal."""
         while self._waiting and await self._write_next():
             continue
-        if self._opened is not None:
-            await asyncio.to_thread(self._opened.close)
+        await asyncio.to_thread(self._store.close)
 
     async def _write_next(self) -> bool:
         key = next(iter(self._waiting))

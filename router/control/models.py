@@ -79,7 +79,7 @@ class Registry(Protocol):
         ...
 
     async def fetch(self, uri: str, directory: Path) -> str:
-        """Puts the artifacts of pinned `uri` into `directory`, whole or not at all; their digest. Raises RouterError."""
+        """Puts the artifacts of pinned `uri` into `directory`, whole or not at all; returns their digest."""
         ...
 
 
@@ -189,7 +189,8 @@ class Loader:
             try:
                 async with self._resolving:
                     resolved = dict(await self._registry.resolve(need.uri))
-                pin = Pin(await asyncio.to_thread(_key_of, str(resolved["resolved"])), resolved)
+                key = await asyncio.to_thread(_key_of, str(resolved["resolved"]))
+                pin = Pin(key, resolved)
                 break
             except (RouterError, OSError, KeyError) as error:
                 resolution.backoff.fail()
@@ -231,7 +232,8 @@ class Loader:
 
     async def _load(self, server: _Server) -> None:
         directory = self._models / server.pin.key
-        if not (server.pin.digest and await asyncio.to_thread(directory.is_dir)):
+        fetched = bool(server.pin.digest) and await asyncio.to_thread(directory.is_dir)
+        if not fetched:
             self._say(server, "its artifacts are being fetched")
             digest = await self._registry.fetch(server.pin.uri, directory)
             server.pin = msgspec.structs.replace(server.pin, digest=digest)
@@ -241,13 +243,9 @@ class Loader:
         self._say(server, "its server loads it and warms up")
         server.exit = None
         server.ended.clear()
-        resolved = server.pin.resolved
-        argv, env = self._command(
-            server.socket,
-            directory,
-            str(resolved.get("name") or "model"),
-            str(resolved.get("version") or server.pin.key),
-        )
+        model = str(server.pin.resolved.get("name") or "model")
+        version = str(server.pin.resolved.get("version") or server.pin.key)
+        argv, env = self._command(server.socket, directory, model, version)
         self._children.run(server.name, argv, env)
         await self._wait_until_it_answers(server)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from router.control.backoff import Backoff
 from router.control.needs import Fact, ForwardNeed
-from router.core.snapshot import Endpoint
+from router.core.snapshot import Endpoint, State
 
 UNHEALTHY_AFTER = 3
 
@@ -84,7 +84,7 @@ class Pool:
 
     def fact(self) -> Fact:
         """What is known now."""
-        state = "ready" if self.admitted else "unready" if self.backoff.failures else "warming"
+        state: State = "ready" if self.admitted else "unready" if self.backoff.failures else "warming"
         return Fact(
             state=state,
             reason="; ".join(self._reasons),

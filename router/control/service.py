@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class Control:
         self,
         setup: Setup,
         *,
-        open_store: Callable[[], Store],
+        store: Store,
         registry: Registry,
         command: Command,
         probe: Probe,
@@ -106,7 +106,7 @@ class Control:
         self.totals = Totals(clock)
         self.controller = Controller(setup.regions, self._fact)
         self.workers = Workers(self._batch, self.totals.worker_gone)
-        self.keeper = Keeper(open_store, clock)
+        self.keeper = Keeper(store, clock)
         self.children = Children(setup.run / "supervisor.sock", clock, self._child)
         self._registry, self._command, self._probe = registry, command, probe
         self._remembered = Remembered()
@@ -114,12 +114,14 @@ class Control:
         self._prober: Prober | None = None
         self._tasks = Tasks(clock)
         self._kept_admissions: set[str] = set()
+        self._kept_texts: dict[str, str] = {}
         self._was_ready = False
 
     async def start(self) -> None:
         """Starts every part; returns at once, long before there is anything to serve."""
         self._remembered = await self.keeper.recall()
         self._kept_admissions = set(self._remembered.admitted)
+        self._kept_texts = {model: text for model, (text, _) in self._remembered.last_good.items()}
         await asyncio.to_thread((self.setup.run / "pyfunc").mkdir, parents=True, exist_ok=True)
         self._loader = Loader(
             models=self.setup.state / "models",
@@ -169,9 +171,7 @@ class Control:
             self._loader.heard(child)
 
     async def _follow_configs(self) -> None:
-        reader = Reader(
-            self.setup.config, self.clock, {model: text for model, (text, _) in self._remembered.last_good.items()}
-        )
+        reader = Reader(self.setup.config, self.clock, self._kept_texts)
         async for look in Watch(self.setup.config, self.clock).looks(reader):
             if not self.workers.opened:
                 await self._take_over(look.changes)
@@ -183,11 +183,8 @@ class Control:
         for change in look.changes:
             for problem in change.problems:
                 log.warning("%s", problem)
-            log.info(
-                "model %s: %s",
-                change.model,
-                "removed" if change.removed else f"config {change.digest[:12] or 'broken'}",
-            )
+            what = "removed" if change.removed else f"config {change.digest[:12] or 'broken'}"
+            log.info("model %s: %s", change.model, what)
 
     async def _take_over(self, changes: Iterable[Change]) -> None:
         """Rule 3."""
@@ -228,9 +225,11 @@ class Control:
         if decision.routes or decision.removed or not self.workers.opened:
             self.workers.publish(decision.routes, decision.removed)
         for name in decision.removed:
+            self._kept_texts.pop(name, None)
             self.keeper.forget(name)
         for saved in decision.saved:
-            if self._remembered.last_good.get(saved.model, ("", ""))[0] != saved.text:
+            if self._kept_texts.get(saved.model) != saved.text:
+                self._kept_texts[saved.model] = saved.text
                 self.keeper.save(saved)
         new, changed = self.controller.wants_changed()
         if changed:

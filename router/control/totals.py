@@ -46,6 +46,10 @@ class Tally:
             self.fallbacks[reason] = self.fallbacks.get(reason, 0) + n
         self.retries += batch.retries
 
+    def copy(self) -> Tally:
+        """One that stays as it is when more is added to this."""
+        return Tally(dict(self.codes), self.duration, self.upstream, self.overhead, dict(self.fallbacks), self.retries)
+
     def results(self) -> dict[str, int]:
         """Requests by result."""
         sums: dict[str, int] = {}
@@ -118,7 +122,7 @@ class Totals:
         return counts
 
     def in_flight(self) -> dict[Series, tuple[int, int]]:
-        """By series: `(requests under way, endpoints ejected)`; an endpoint counts as ejected as in its worst worker."""
+        """By series: `(requests under way in all workers, endpoints ejected in the worker with the most)`."""
         sums: dict[Series, tuple[int, int]] = {}
         for worker in self._workers.values():
             for entry in worker.in_flight:

@@ -1,0 +1,1 @@
+"""The admin port: composition root of the control process, its API, metrics and page."""

@@ -1,0 +1,115 @@
+"""The control process: `python -m router.web --run RUN --fd ADMIN_FD --lifeline FD`, started by the supervisor.
+
+Rules:
+1. The composition root: the only place where control's parts meet the real store, registry and clock.
+2. SIGTERM ends it in an orderly way, SIGINT is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+
+from router.clock import SystemClock
+from router.config.settings import Settings
+from router.control.health import HttpProbe
+from router.control.service import Control, Setup
+from router.lifeline import hold
+from router.registry import client
+from router.serving.spec import command
+from router.store.sqlite import SqliteStore
+from router.web.app import build_app
+
+GRACE_SECONDS = 3
+
+
+class _Registry:
+    """`router.control.models.Registry` through short-lived children."""
+
+    def __init__(self, registry: str | None) -> None:
+        self._registry = registry
+
+    async def resolve(self, uri: str) -> Mapping[str, object]:
+        """See `Registry`."""
+        resolved: dict[str, object] = msgspec.to_builtins(await client.resolve(uri, registry=self._registry))
+        return resolved
+
+    async def fetch(self, uri: str, directory: Path) -> str:
+        """See `Registry`."""
+        return (await client.fetch(uri, to=directory, registry=self._registry)).digest
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m router.web")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    arguments = parser.parse_args()
+    hold(arguments.lifeline)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s control %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server raises SIGTERM once more when it has ended in good order; that must not end us by signal.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvloop.run(_serve(arguments.run, socket.socket(fileno=arguments.fd)))
+
+
+async def _serve(run: Path, listener: socket.socket) -> None:
+    resolved = json.loads(await asyncio.to_thread((run / "settings.json").read_bytes))
+    settings = Settings.model_validate(resolved["settings"])
+    probe = HttpProbe()
+    clock = SystemClock()
+    control = Control(
+        Setup(
+            config=settings.config or Path("config"),
+            state=settings.state,
+            run=run,
+            regions=tuple(settings.listen),
+            workers=resolved["worker_count"],
+        ),
+        store=SqliteStore(settings.state / "canary-router.db", clock),
+        registry=_Registry(settings.registry),
+        command=command,
+        probe=probe,
+        clock=clock,
+    )
+    await control.start()
+    server = _Server(
+        uvicorn.Config(
+            build_app(control, tokens=settings.tokens, read_token=settings.read_token),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await control.close()
+        await probe.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves SIGINT alone: at a terminal it reaches every process, and only the supervisor may act on it."""
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""`/metrics`, from what the workers reported.
+
+Rules:
+1. Readings are copied on the event loop, in one moment; the text is made from the copy, in a thread.
+2. Names and labels as documented; base units; never a user's identifier in a label.
+3. Counters count since control started: a restart is a reset, which Prometheus expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.control.service import Control
+from router.control.totals import Series, Tally
+from router.core.outcome import BUCKETS, Histogram
+from router.core.snapshot import Target
+
+LABELS = ("model", "version", "region")
+STATES = ("ready", "warming", "unready", "gated", "rolled_back")
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Everything that `/metrics` shows, at one moment."""
+
+    tallies: dict[Series, Tally]
+    in_flight: dict[Series, tuple[int, int]]
+    targets: dict[Series, list[Target]]
+    revision: str
+    failures: int
+    last_success: float
+
+
+def read(control: Control) -> Readings:
+    """Copies the readings (rule 1)."""
+    targets: dict[Series, list[Target]] = {}
+    for model in control.controller.models.values():
+        for region, route in (model.route.regions if model.route else {}).items():
+            for target in route.targets:
+                targets.setdefault((model.name, target.version, region), []).append(target)
+    return Readings(
+        tallies={series: tally.copy() for series, tally in control.totals.tallies.items()},
+        in_flight=control.totals.in_flight(),
+        targets=targets,
+        revision=control.reloads.revision,
+        failures=control.reloads.failures,
+        last_success=control.reloads.last_success,
+    )
+
+
+def render(readings: Readings, accept: str) -> tuple[bytes, str]:
+    """The text in the format that `accept` asks for, and its content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Readout(readings))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Readout(Collector):
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counters()
+        yield from self._histograms()
+        yield from self._gauges()
+        yield from self._weights_and_states()
+        yield from self._config()
+
+    def _counters(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "canary_router_requests",
+            "Client requests, by the version picked, the status the client saw and what became of them.",
+            labels=(*LABELS, "code", "outcome"),
+        )
+        fallbacks = CounterMetricFamily(
+            "canary_router_fallbacks", "Requests that stable answered for a canary.", labels=(*LABELS, "reason")
+        )
+        retries = CounterMetricFamily("canary_router_retries", "Attempts after the first.", labels=LABELS)
+        for series, tally in self._readings.tallies.items():
+            for (code, result), n in tally.codes.items():
+                requests.add_metric((*series, str(code), result), n)
+            for reason, n in tally.fallbacks.items():
+                fallbacks.add_metric((*series, reason), n)
+            retries.add_metric(series, tally.retries)
+        yield from (requests, fallbacks, retries)
+
+    def _histograms(self) -> Iterator[Metric]:
+        request = _histogram("request_duration_seconds", "What the client waited for its answer.")
+        upstream = _histogram("upstream_duration_seconds", "What the model servers took of it.")
+        overhead = _histogram("overhead_seconds", "What the router took of it.")
+        for series, tally in self._readings.tallies.items():
+            _fill(request, series, tally.duration)
+            _fill(upstream, series, tally.upstream)
+            _fill(overhead, series, tally.overhead)
+        yield from (request, upstream, overhead)
+
+    def _gauges(self) -> Iterator[Metric]:
+        under_way = GaugeMetricFamily("canary_router_in_flight_requests", "Requests under way.", labels=LABELS)
+        ejected = GaugeMetricFamily(
+            "canary_router_ejected_endpoints", "Endpoints left out after failures in a row.", labels=LABELS
+        )
+        for series in {**dict.fromkeys(self._readings.targets), **self._readings.in_flight}:
+            requests, endpoints = self._readings.in_flight.get(series, (0, 0))
+            under_way.add_metric(series, requests)
+            ejected.add_metric(series, endpoints)
+        yield from (under_way, ejected)
+
+    def _weights_and_states(self) -> Iterator[Metric]:
+        weight = GaugeMetricFamily(
+            "canary_router_weight_ratio", "Share of a region's traffic, from 0 to 1.", labels=(*LABELS, "kind")
+        )
+        state = GaugeMetricFamily(
+            "canary_router_version_state",
+            "1 for the state a version is in, 0 for the others.",
+            labels=(*LABELS, "state"),
+        )
+        for series, targets in self._readings.targets.items():
+            weight.add_metric((*series, "declared"), sum(target.declared for target in targets) / 10_000)
+            weight.add_metric((*series, "effective"), sum(target.weight for target in targets) / 10_000)
+            for name in STATES:
+                state.add_metric((*series, name), float(targets[0].state == name))
+        yield from (weight, state)
+
+    def _config(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("canary_router_config_info", "The configs in force.", labels=("revision",))
+        info.add_metric((self._readings.revision,), 1)
+        yield info
+        yield CounterMetricFamily(
+            "canary_router_config_reload_failures", "Configs that were found broken.", value=self._readings.failures
+        )
+        yield GaugeMetricFamily(
+            "canary_router_config_last_success_timestamp_seconds",
+            "When all configs were last found right after a change.",
+            value=self._readings.last_success,
+        )
+
+
+def _histogram(name: str, documentation: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"canary_router_{name}", documentation, labels=LABELS)
+
+
+def _fill(family: HistogramMetricFamily, series: Series, histogram: Histogram) -> None:
+    buckets: list[tuple[str, float]] = []
+    sum_so_far = 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True):
+        sum_so_far += count
+        buckets.append((bound, sum_so_far))
+    family.add_metric(series, buckets, histogram.total)
