@@ -1,0 +1,105 @@
+"""`canary-router serve`.
+
+Rules:
+1. What is wrong with the settings or the config directory is told before anything starts, with exit 1.
+2. A directory without any model is served: it is where a new repository begins. A warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from router import logs
+from router.config.settings import load_settings
+from router.errors import OperatorError
+from router.supervisor import run
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option(
+    "--config", type=Path, metavar="DIR", help="The config repository, which holds models/.  [default: config]"
+)
+@click.option("--settings", type=Path, metavar="FILE", help="router.yaml.  [default: DIR/router.yaml, if there is one]")
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="[REGION=]HOST:PORT",
+    help="Where clients connect; once per region.  [default: 0.0.0.0:8080]",
+)
+@click.option("--region", metavar="NAME", help="The region of a single listener.  [default: default]")
+@click.option("--admin", metavar="HOST:PORT", help="The admin port.  [default: 127.0.0.1:9090]")
+@click.option("--workers", metavar="N|auto", help="Data-plane processes.  [default: auto, one per core]")
+@click.option("--state", type=Path, metavar="DIR", help="Database, sockets, fetched models.  [default: ./state]")
+@click.option("--registry", metavar="URL", help="The MLflow registry.")
+@click.option("--trusted-proxies", metavar="NET,…", help="Whose X-Forwarded-For is believed.")
+@click.option("--drain-delay", metavar="DURATION", help="Unready for so long, then no listening.  [default: 0s]")
+@click.option("--grace", metavar="DURATION", help="What is in flight may take this long to finish.  [default: 30s]")
+def serve(config: Path | None, settings: Path | None, listen: Sequence[str], **flags: object) -> None:
+    """Run the router on a directory of configs.
+
+    Every option has a key in router.yaml and a variable (CANARY_ROUTER_LISTEN …) of the same meaning; the option
+    prevails over the variable, and that over the file.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if listen:
+        given["listen"] = listeners(listen)
+    if config is not None:
+        given["config"] = config
+    loaded = load_settings(settings or _settings_beside(config), os.environ, given)
+    root = loaded.config or Path("config")
+    warning = _look_at(root)
+    logs.set_up("supervisor")
+    if warning:
+        log.warning(warning)
+    sys.exit(run.serve(loaded.model_copy(update={"config": root.absolute()})))
+
+
+def listeners(values: Sequence[str]) -> str | dict[str, str]:
+    """What several `--listen` mean: one address, or addresses by region.
+
+    Raises:
+        click.UsageError: several, and not each with a region of its own.
+    """
+    if len(values) == 1 and "=" not in values[0]:
+        return values[0]
+    by_region: dict[str, str] = {}
+    for value in values:
+        region, equals, address = value.partition("=")
+        if not equals or not region:
+            raise click.UsageError(f"--listen {value}: several listeners need a region each, as eu-west=0.0.0.0:8080")
+        if region in by_region:
+            raise click.UsageError(f"--listen {value}: region {region!r} has a listener already")
+        by_region[region] = address
+    return by_region
+
+
+def _settings_beside(config: Path | None) -> Path | None:
+    """`router.yaml` of the config repository, where there is one."""
+    beside = (config or Path(os.environ.get("CANARY_ROUTER_CONFIG") or "config")) / "router.yaml"
+    return beside if beside.is_file() else None
+
+
+def _look_at(root: Path) -> str:
+    """A warning about the config directory, or an empty string.
+
+    Raises:
+        OperatorError: it cannot be read.
+    """
+    hint = "name the folder that holds models/ with --config"
+    try:
+        models = root / "models"
+        with os.scandir(root):
+            found = any(models.glob("*.yaml"))
+    except FileNotFoundError as error:
+        raise OperatorError(f"the config directory {root} does not exist", hint=hint) from error
+    except OSError as error:
+        raise OperatorError(f"the config directory {root} cannot be read: {error.strerror}", hint=hint) from error
+    return "" if found else f"there are no models in {models}: serving nothing until there are"
