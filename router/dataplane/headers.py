@@ -66,15 +66,11 @@ _RESPONSE_KINDS = {
     b"content-length": LENGTH,
     b"transfer-encoding": ENCODING,
     b"connection": CONNECTION,
-    b"content-type": HOST,
     b"upgrade": DROPPED,
     b"x-request-id": DROPPED,
     b"x-model-version": DROPPED,
     **dict.fromkeys(HOP_BY_HOP, DROPPED),
 }
-CONTENT_TYPE = HOST
-"""Among response headers the first bit stands for Content-Type: requests and responses share the other bits."""
-
 MAX_LEARNED = 4096
 
 
@@ -113,6 +109,9 @@ def response_names() -> NameTable:
     """The names of response headers."""
     return NameTable(dict(_RESPONSE_KINDS))
 
+
+USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+"""Values of a Connection header that list no other header."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*\Z")

@@ -173,6 +173,9 @@ class ClientConnection(asyncio.Protocol):
         kind = self.names[name]
         if kind == PLAIN:
             self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind == LENGTH and not self.seen & LENGTH and self.arriving is None:
+            self.seen |= LENGTH
+            self.length = int(value)
         elif kind == HOST and not self.seen & HOST:
             self.seen |= HOST
             if value != self.host:
@@ -186,9 +189,6 @@ class ClientConnection(asyncio.Protocol):
         if self.seen & kind & ONCE:
             self.fault = Problems.MALFORMED
         self.seen |= kind
-        if kind == LENGTH:
-            self.length = int(value)
-            return
         if self.special is None:
             self.special = {}
         special = self.special
@@ -213,10 +213,14 @@ class ClientConnection(asyncio.Protocol):
         seen = self.seen
         if not seen & HOST and version_11:
             self.fault = self.fault or Problems.MALFORMED
-        exchange = Exchange(self, method, self.url, self.lines, seen)
+        exchange = Exchange(self)
+        exchange.method = method
+        exchange.target = self.url
+        exchange.lines = self.lines
+        exchange.seen = seen
         exchange.forwarded = self.forwarded
-        exchange.version_11 = version_11
-        exchange.length = self.length
+        if seen & LENGTH:
+            exchange.length = self.length
         if self.special is not None:
             exchange.special = self.special
             self.special = None
@@ -225,16 +229,29 @@ class ClientConnection(asyncio.Protocol):
         own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
         exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else self.worker.new_id()
         if not version_11 or method == b"CONNECT":
+            exchange.version_11 = version_11
             self._check_rare(parser.get_http_version(), method, seen)
-        self._check_limits()
-        exchange.fault = self.fault
+        limits = self.worker.limits
+        if (
+            self.head_bytes + self.read_size > limits.head
+            or len(self.lines) > limits.head_lines
+            or len(self.url) > limits.url
+        ):
+            self._check_limits()
+        if self.fault is not None:
+            exchange.fault = self.fault
+            self.fault = None
         self.arriving = exchange
         self.lines = []
         self.url = b""
         self.seen = self.length = self.head_bytes = 0
-        self.fault = None
-        self.head_deadline = NEVER
-        self._enqueue(exchange)
+        if self.head_deadline != NEVER:
+            self.head_deadline = NEVER
+        if self.current is None:
+            self.current = exchange
+            self.fresh = True
+        else:
+            self._enqueue(exchange)
 
     def on_message_complete(self) -> None:
         """The request is complete. Only here does the parser know whether the connection stays."""
@@ -243,7 +260,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if exchange.seen & UPGRADE and not self.resuming and exchange.has_body:
             return  # the parser skips the body of an upgrade; see `_after_upgrade`
-        exchange.rest = self.take_body()
+        body = self.body
+        if body:
+            exchange.rest = body[0] if len(body) == 1 else b"".join(body)
+            body.clear()
         exchange.whole = True
         if not (exchange.version_11 and self.parser.should_keep_alive()) or self.worker.draining:
             exchange.keep_alive = False
@@ -316,7 +336,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_head(self, problem: Problem) -> None:
         """Answers a request whose head cannot be taken."""
-        exchange = Exchange(self, b"", self.url, [], 0)
+        exchange = Exchange(self)
+        exchange.method, exchange.target, exchange.lines, exchange.seen = b"", self.url, [], 0
         exchange.request_id = self.worker.new_id()
         exchange.fault = problem
         exchange.keep_alive = False
@@ -420,11 +441,12 @@ class ClientConnection(asyncio.Protocol):
         """Breaks the connection, so that the client sees that its response is not complete."""
         self.transport.abort()
 
-    def exchange_done(self, exchange: Exchange) -> None:
+    def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The exchange has ended and its response is written."""
         self.current = None
-        self.body_deadline = NEVER
-        self.idle_since = monotonic()
+        self.idle_since = now
+        if self.body_deadline != NEVER:
+            self.body_deadline = NEVER
         if not exchange.keep_alive:
             self._close(unread=not exchange.whole)
         elif self.waiting:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from random import random
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -60,16 +61,31 @@ class Peer:
         self.healthy = endpoint.healthy
         self._base = endpoint.base_path.encode()
         self._tail = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + credentials
-        self._heads: dict[tuple[bytes, bytes], bytes] = {}
+        self._canonical = b"POST " + self._base + b"/invocations" + self._tail
 
     def head(self, method: bytes, target: bytes) -> bytes:
         """The request line, the Host line and the credential lines of a request for `target`."""
-        head = self._heads.get((method, target))
-        if head is None:
-            head = method + b" " + self._base + target + self._tail
-            if len(self._heads) < 8:
-                self._heads[method, target] = head
-        return head
+        if method == b"POST" and target == b"/invocations":
+            return self._canonical
+        return method + b" " + self._base + target + self._tail
+
+
+def choose(peers: tuple[Peer, ...], now: float, failed: Peer | None) -> Peer | None:
+    """Of two endpoints drawn at random the one with less under way.
+
+    An endpoint that is ejected, unhealthy or has just failed this request is taken only where no other is left:
+    a version's last endpoint is tried on.
+    """
+    others = [peer for peer in peers if peer is not failed]
+    good = [peer for peer in others if peer.healthy and peer.pool.health.ejected_until <= now] or others
+    if len(good) < 2:
+        return good[0] if good else failed
+    first = int(random() * len(good))  # noqa: S311 - a draw, not a secret
+    second = int(random() * (len(good) - 1))  # noqa: S311 - a draw, not a secret
+    if second >= first:
+        second += 1
+    one, other = good[first], good[second]
+    return one if one.pool.in_flight <= other.pool.in_flight else other
 
 
 class LiveArm:
@@ -115,7 +131,7 @@ class Route:
 
 
 class Match(NamedTuple):
-    """Where a target leads: to `before + after`, or `before + upstream's name of the model + after` if `named`."""
+    """Where a target leads: to `before`, or to `before + upstream's name of the model + after` if `named`."""
 
     route: Route
     before: bytes

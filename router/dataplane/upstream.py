@@ -21,11 +21,11 @@ from router.core.snapshot import Endpoint
 from router.dataplane import headers
 from router.dataplane.headers import (
     CONNECTION,
-    CONTENT_TYPE,
     DROPPED,
     ENCODING,
     LENGTH,
     PLAIN,
+    USUAL_CONNECTION,
     connection_names,
     without,
 )
@@ -55,7 +55,6 @@ class UpstreamConnection(asyncio.Protocol):
     keep_alive = False
     used = False
     length: bytes = b""
-    content_type: bytes = b""
     nominated: frozenset[bytes] = frozenset()
 
     def __init__(self, pool: Pool) -> None:
@@ -106,6 +105,11 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.attempt_failed(self, Problems.BROKE)
         self.release_parts()
 
+    def eof_received(self) -> None:
+        """The server will send no more: an idle connection is not for reuse, even before it is closed."""
+        if self.exchange is None:
+            self.pool.forget(self)
+
     def pause_writing(self) -> None:
         """The server takes the upload more slowly than it comes."""
         if self.exchange is not None:
@@ -123,21 +127,19 @@ class UpstreamConnection(asyncio.Protocol):
         kind = _NAMES[name]
         if kind == PLAIN:
             self.lines.append(b"%b: %b\r\n" % (name, value))
-        elif kind != DROPPED and not self.head_done:
-            self._framing(kind, value)
-
-    def _framing(self, kind: int, value: bytes) -> None:
-        if kind == LENGTH:
+        elif kind == LENGTH:
+            self.seen |= LENGTH
             self.length = value.strip()
-        elif kind == CONTENT_TYPE:
-            self.content_type = value
-            self.lines.append(b"content-type: %b\r\n" % value)
-        elif kind == CONNECTION:
+        elif kind != DROPPED and value not in USUAL_CONNECTION and not self.head_done:
+            self._note(kind, value)
+
+    def _note(self, kind: int, value: bytes) -> None:
+        self.seen |= kind
+        if kind == CONNECTION:
             self.nominated |= connection_names(value) or frozenset()
         elif value.strip().lower() != b"chunked":
             msg = "a transfer coding that cannot be undone here"
             raise ValueError(msg)
-        self.seen |= kind
 
     def on_headers_complete(self) -> None:
         """The head is complete; an interim response (1xx) is not the answer."""
@@ -168,6 +170,10 @@ class UpstreamConnection(asyncio.Protocol):
                 del self.lines[self.head_lines :]
 
     # -- what an exchange calls
+
+    def is_json(self) -> bool:
+        """Whether the body is said to be JSON."""
+        return any(line[:13].lower() == b"content-type:" and b"json" in line.lower() for line in self.lines)
 
     def take_body(self) -> bytes:
         """What has come of the body since the last call."""

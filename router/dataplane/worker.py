@@ -76,7 +76,7 @@ class Worker:
         self.held = 0
         self.ready = False
         self.draining = False
-        self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self._apply)
+        self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self.apply)
         self._sticky: dict[str, bytes] = {}
         self._batches = count(1)
         self._flushing: asyncio.TimerHandle | None = None
@@ -138,7 +138,8 @@ class Worker:
 
     # -- snapshots
 
-    async def _apply(self, update: SnapshotUpdate) -> None:
+    async def apply(self, update: SnapshotUpdate) -> None:
+        """Puts a snapshot in force, model by model."""
         if update.base is None:
             for table in self.tables.values():
                 for name in table.names() - update.models.keys():
@@ -213,7 +214,7 @@ class Worker:
         ]
         kept = read_kept(self.config.run / "snapshot.bin")
         if kept is not None:
-            await self._apply(kept)
+            await self.apply(kept)
         try:
             await asyncio.wait_for(self._first_snapshot.wait(), WAIT_FOR_SNAPSHOT_SECONDS)
         except TimeoutError:

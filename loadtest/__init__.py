@@ -1,0 +1,1 @@
+"""Measurements: what the router costs, and what it withstands."""

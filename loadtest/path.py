@@ -1,0 +1,217 @@
+"""The request path alone, in one process on fake sockets, against a bare forwarder of the same shape.
+
+Rules:
+1. Both sides parse the same request and the same response with the same parser and write twice; whatever the
+   router costs more is what its features cost.
+2. Slices of both alternate, and the median of their ratios counts: a machine that changes speed changes both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+from httptools import HttpRequestParser, HttpResponseParser
+
+from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
+from router.core.split import lay_out
+from router.core.wire import SnapshotUpdate
+from router.dataplane.protocol import ClientConnection
+from router.dataplane.upstream import UpstreamConnection
+from router.dataplane.worker import Worker, WorkerConfig
+
+BODY = b"x" * 500
+REQUEST = (
+    b"POST /models/fraud/invocations HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n"
+    b"x-customer-id: c-1234567\r\nContent-Length: 500\r\n\r\n" + BODY
+)
+ANSWER = b"y" * 100
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: uvicorn\r\nDate: Mon, 23 Nov 2026 20:22:57 GMT\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 100\r\nConnection: keep-alive\r\n\r\n" + ANSWER
+)
+
+
+class FakeSocket:
+    """A listening socket, as far as a worker asks one."""
+
+    def getsockname(self) -> tuple[str, int]:
+        """Where it listens."""
+        return ("127.0.0.1", 8080)
+
+
+class FakeTransport:
+    """Takes writes and counts them."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        """Keeps the last write."""
+        self.written = data
+        self.writes += 1
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        """Both ends of the connection."""
+        return ("127.0.0.1", 8080)
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """There is no buffer."""
+
+    def is_closing(self) -> bool:
+        """It never closes."""
+        return False
+
+
+class BareUpstream:
+    """Parses a response and passes it on."""
+
+    def __init__(self, client: BareClient) -> None:
+        self.client = client
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        self.on_body = self.body.append
+        self.parser = HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        self.client.transport.write(b"HTTP/1.1 200 OK\r\n" + b"".join(self.lines) + b"\r\n" + b"".join(self.body))
+        self.lines.clear()
+        self.body.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a response."""
+        self.parser.feed_data(data)
+
+
+class BareClient:
+    """Parses a request and passes it on to the one server there is."""
+
+    def __init__(self, upstream: FakeTransport) -> None:
+        self.upstream = upstream
+        self.transport = FakeTransport()
+        self.url = b""
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        self.on_body = self.body.append
+        self.parser = HttpRequestParser(self)
+
+    def on_url(self, url: bytes) -> None:
+        """The target."""
+        self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        head = self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"
+        self.upstream.write(head + b"".join(self.lines) + b"\r\n" + b"".join(self.body))
+        self.lines.clear()
+        self.body.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        self.parser.feed_data(data)
+
+
+def snapshot(models: int) -> SnapshotUpdate:
+    """`models` models of two versions, 90/10, with every feature on."""
+    endpoint = Endpoint("tcp", "127.0.0.1", 9, authority="127.0.0.1:9")
+
+    def model(name: str) -> ModelRoute:
+        targets = (
+            Target("v3", "ready", 9000, 9000, (endpoint,), digest="a", upstream_model=name),
+            Target("v4", "ready", 1000, 1000, (endpoint,), digest="b", upstream_model=name),
+        )
+        region = RegionRoute("default", targets, 0, lay_out(0, [(1, 1000)]))
+        return ModelRoute(name, "d", {"default": region}, sticky_header="x-customer-id", idempotent=True, fallback=True)
+
+    names = ["fraud", *(f"model-{number}" for number in range(models - 1))]
+    return SnapshotUpdate(1, None, {name: model(name) for name in names})
+
+
+class Bench:
+    """One router connection and one bare connection, each with its upstream."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.client = ClientConnection(worker)
+        self.client_transport = FakeTransport()
+        self.client.connection_made(cast("Any", self.client_transport))
+        route = worker.tables["default"].get("fraud")
+        if route is None:
+            raise RuntimeError("the worker has no model to route to")
+        pool = route.stable.peers[0].pool
+        self.upstream = UpstreamConnection(pool)
+        self.upstream_transport = FakeTransport()
+        self.upstream.connection_made(cast("Any", self.upstream_transport))
+        self.upstream.idle_since = float("inf")
+        pool.idle.append(self.upstream)
+        self.bare_upstream_transport = FakeTransport()
+        self.bare = BareClient(self.bare_upstream_transport)
+        self.bare_upstream = BareUpstream(self.bare)
+
+    def router_slice(self, requests: int) -> float:
+        """Seconds for `requests` through the router, folding of records included."""
+        client, upstream, worker = self.client, self.upstream, self.worker
+        start = perf_counter()
+        for _ in range(requests):
+            client.data_received(REQUEST)
+            upstream.data_received(RESPONSE)
+        worker.recorder.fold(worker.records)
+        worker.records.clear()
+        return perf_counter() - start
+
+    def bare_slice(self, requests: int) -> float:
+        """Seconds for `requests` through the bare forwarder."""
+        client, upstream = self.bare, self.bare_upstream
+        start = perf_counter()
+        for _ in range(requests):
+            client.data_received(REQUEST)
+            upstream.data_received(RESPONSE)
+        return perf_counter() - start
+
+
+async def measure(models: int, pairs: int = 31, requests: int = 2000) -> dict[str, float]:
+    """Microseconds per request of both, and the median ratio."""
+    config = WorkerConfig(Path("unused"), 0, {"default": cast("Any", FakeSocket())})
+    worker = Worker(config, asyncio.get_running_loop())
+    await worker.apply(snapshot(models))
+    bench = Bench(worker)
+    bench.router_slice(requests)
+    bench.bare_slice(requests)
+    router, bare, ratios = [], [], []
+    for _ in range(pairs):
+        router.append(bench.router_slice(requests))
+        bare.append(bench.bare_slice(requests))
+        ratios.append(router[-1] / bare[-1])
+    if bench.client_transport.writes != (pairs + 1) * requests:
+        raise RuntimeError("the router did not answer every request")
+    return {
+        "models": models,
+        "router_us": statistics.median(router) / requests * 1e6,
+        "bare_us": statistics.median(bare) / requests * 1e6,
+        "ratio": statistics.median(ratios),
+    }
+
+
+def main() -> None:
+    """Prints one JSON line per table size."""
+    for models in [int(argument) for argument in sys.argv[1:]] or [1, 1000]:
+        print(json.dumps(asyncio.run(measure(models))))
+
+
+if __name__ == "__main__":
+    main()
