@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from router.config.load import Problem
+from router.config.problems import Problem
 from router.config.schema import ModelConfig
 from router.control.needs import Fact, Need, needs_of
 from router.control.reload import Change

@@ -25,7 +25,8 @@ from pathlib import Path
 from watchfiles import awatch
 
 from router.clock import Clock
-from router.config.load import Problem, digest_of, load_model, load_regions
+from router.config.load import digest_of, load_model, load_regions
+from router.config.problems import Problem
 from router.config.schema import ModelConfig
 
 log = logging.getLogger(__name__)

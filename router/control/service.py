@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from router.clock import Clock
-from router.config.load import Problem, load_model
+from router.config.load import load_model
+from router.config.problems import Problem
 from router.control import snapshots
 from router.control.children import Child, Children
 from router.control.controller import Controller, Decision

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from router.web.problems import problem
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
-REQUIRED = "required"
+LOOPBACK = "loopback"
 READING = frozenset({"GET", "HEAD"})
 PASSED_ON = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
@@ -53,7 +53,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, tokens: Sequence[Token], read_token: str) -> None:
         self._app = app
         self._tokens = tuple(tokens)
-        self._loopback_reads = read_token != REQUIRED
+        self._loopback_reads = read_token == LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from router.config.load import Problem
+from router.config.problems import Problem
 from router.control.controller import Model
 from router.control.needs import Fact
 from router.control.service import Control
