@@ -14,6 +14,7 @@ from typing import Any
 
 from router.errors import OperatorError, UpstreamError
 from router.registry.faults import mapped
+from router.registry.redact import without_credentials
 from router.registry.types import Dataset, Resolved
 from router.registry.uri import ByAlias, ByModelId, ByRun, ByVersion, LocalPath, parse
 
@@ -92,6 +93,7 @@ def _local(uri: str, path: str) -> Resolved:
 def _registered(uri: str, name: str, version: str, registry: str | None) -> Resolved:
     client = connect(registry, uri)
     found = _version(client, uri, name, version)
+    _expect((name, version), (found.name, str(found.version)), uri, registry)
     if found.status != _READY:
         raise UpstreamError(
             f"{uri}: the registry says that version {version} is {found.status}, not {_READY}",
@@ -115,6 +117,7 @@ def _registered(uri: str, name: str, version: str, registry: str | None) -> Reso
 def _logged(uri: str, model_id: str, registry: str | None) -> Resolved:
     client = connect(registry, uri)
     found = client.get_logged_model(model_id)
+    _expect(model_id, found.model_id, uri, registry)
     if str(found.status) != _READY:
         raise UpstreamError(
             f"{uri}: the registry says that this model is {found.status}, not {_READY}",
@@ -136,7 +139,7 @@ def _logged(uri: str, model_id: str, registry: str | None) -> Resolved:
 
 def _of_run(uri: str, run_id: str, path: str, registry: str | None) -> Resolved:
     client = connect(registry, uri)
-    client.get_run(run_id)
+    _expect(run_id, client.get_run(run_id).info.run_id, uri, registry)
     pinned = f"runs:/{run_id}/{path}"
     info = _model_info(pinned)
     return _with_lineage(
@@ -196,6 +199,16 @@ def _version(client: Any, uri: str, name: str, version: str) -> Any:
         raise OperatorError(f"{uri}: the registry has no such version", hint=there) from fault
 
 
+def _expect(asked: object, told: object, uri: str, registry: str | None) -> None:
+    """MLflow's client fills an answer that says nothing with empty values, and takes any for what it asked."""
+    if asked != told:
+        raise UpstreamError(
+            f"{uri}: the registry at {without_credentials(registry or '')} gave an answer that cannot be used: "
+            f"asked for {asked}, told of {told}",
+            hint="check that `registry` in router.yaml names an MLflow server",
+        )
+
+
 def _known_versions(client: Any, name: str) -> list[str]:
     quoted = name.replace("'", "''")
     found = client.search_model_versions(f"name = '{quoted}'", max_results=_LISTED_VERSIONS)
@@ -239,9 +252,18 @@ def _run(client: Any, run_id: str) -> Any:
 
 
 def _model_info(source: str) -> Any:
+    from mlflow.exceptions import MlflowException
     from mlflow.models import get_model_info
 
-    return get_model_info(source)
+    try:
+        return get_model_info(source)
+    except MlflowException as fault:
+        if "MLmodel" not in str(fault):
+            raise
+        raise UpstreamError(
+            f"{source}: its artifacts hold no MLmodel file that could be read",
+            hint="check that the artifact store still has the model's files, or log the model again",
+        ) from fault
 
 
 def _datasets(inputs: Iterable[Any]) -> list[Dataset]:

@@ -24,6 +24,8 @@ from router.serving.app import App, Predict
 
 KEEP_ALIVE = 75
 _BACKLOG = 1024
+_LONGEST_PATH = 107
+_PLACE = "the directory must be writable, and the path under 108 bytes"
 _LAST_WORD = 3600
 # One prediction at a time: threads take turns under the interpreter's lock, and halved the throughput when measured.
 _THREADS = 1
@@ -62,6 +64,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
     Raises:
         OperatorError: the path is too long for a socket, or its directory cannot be written.
     """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise OperatorError(f"cannot listen on {path}: the path is too long for a socket", hint=_PLACE)
     draft = path.with_name(f".{os.getpid()}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -75,7 +79,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
         sock.close()
         raise OperatorError(
             f"cannot listen on {path}: {fault.strerror or fault}",
-            hint="the directory must be writable, and the path under 108 bytes",
+            hint=_PLACE,
         ) from fault
     try:
         yield sock
