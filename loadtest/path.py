@@ -23,7 +23,7 @@ from router.core.split import lay_out
 from router.core.wire import SnapshotUpdate
 from router.dataplane.protocol import ClientConnection
 from router.dataplane.upstream import UpstreamConnection
-from router.dataplane.worker import Worker, WorkerConfig
+from router.dataplane.worker import Worker, WorkerConfig, tune_gc
 
 BODY = b"x" * 500
 REQUEST = (
@@ -190,6 +190,7 @@ async def measure(models: int, pairs: int = 31, requests: int = 2000) -> dict[st
     worker = Worker(config, asyncio.get_running_loop())
     await worker.apply(snapshot(models))
     bench = Bench(worker)
+    tune_gc()
     bench.router_slice(requests)
     bench.bare_slice(requests)
     router, bare, ratios = [], [], []

@@ -88,7 +88,8 @@ class Totals:
         self._numbers[process] = batch.number
         if len(self._numbers) > REMEMBERED_PROCESSES:
             del self._numbers[next(iter(self._numbers))]
-        self._workers[batch.worker] = _Worker(batch.pid, batch.in_flight)
+        if batch.in_flight is not None:
+            self._workers[batch.worker] = _Worker(batch.pid, batch.in_flight)
         for arm in batch.arms:
             self._add_arm(arm)
         return True

@@ -90,13 +90,16 @@ class InFlight(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OutcomeBatch(msgspec.Struct, frozen=True, tag="outcomes"):
-    """What one worker saw since its batch before. `number` rises by one with each batch of a worker's process."""
+    """What one worker saw since its batch before. `number` rises by one with each batch of a worker's process.
+
+    `in_flight` lists every version that has something under way; None where nothing is said of it this time.
+    """
 
     worker: int
     pid: int
     number: int
     arms: tuple[ArmBatch, ...] = ()
-    in_flight: tuple[InFlight, ...] = ()
+    in_flight: tuple[InFlight, ...] | None = None
     unknown_model: int = 0
     malformed: int = 0
 

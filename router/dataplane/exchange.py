@@ -29,7 +29,7 @@ from router.core.split import SLOTS, slot_of
 from router.dataplane import headers
 from router.dataplane.admission import UNUSUAL, Refused, check_unusual, find, own_answer
 from router.dataplane.headers import COOKIE, ENCODING, LENGTH
-from router.dataplane.problems import Problem, Problems, render, status_line
+from router.dataplane.problems import STATUS_LINES, Problem, Problems, render, status_line
 from router.dataplane.routes import LiveArm, Match, Peer, choose
 from router.dataplane.timers import NEVER
 
@@ -263,7 +263,7 @@ class Exchange:
         client = self.client
         pool = peer.pool
         self.peer = peer
-        if pool.in_flight >= client.worker.limits.in_flight_per_endpoint:
+        if pool.in_flight >= pool.limit:
             self._overloaded()
             return
         pool.in_flight += 1
@@ -350,7 +350,7 @@ class Exchange:
             framing = b"content-length: %d\r\n\r\n" % len(body)
         data = b"".join(
             [
-                status_line(status),
+                STATUS_LINES.get(status) or status_line(status),
                 *connection.lines,
                 self.arm.version_line,
                 b"x-request-id: ",
@@ -456,7 +456,13 @@ class Exchange:
             self._finish("failure", now)
             self.client.abort()
             return
-        stale = connection is not None and connection.used and not connection.head_bytes and problem is Problems.BROKE
+        stale = (
+            problem is Problems.BROKE
+            and connection is not None
+            and connection.used
+            and not connection.head_bytes
+            and not connection.head_done
+        )
         self._end_attempt(connection, now, failed=not stale)
         if stale and self._may_try_again():
             # The server closed it while it was idle: no fault of the version, and no retry in the budget's sense.

@@ -74,22 +74,23 @@ _RESPONSE_KINDS = {
 MAX_LEARNED = 4096
 
 
-class NameTable(dict[bytes, int]):
-    """Header names by their spelling on the wire → what they are (rule 2)."""
+class NameTable:
+    """Header names by their spelling on the wire → what they are (rule 2).
+
+    `known` is a plain dict that callers look into by themselves, calling `learn` on a miss: this happens once for
+    each header of each request. It stays the same object.
+    """
 
     def __init__(self, kinds: dict[bytes, int]) -> None:
-        super().__init__(kinds)
+        self.known = dict(kinds)
         self._kinds = kinds
 
     def learn(self, name: bytes) -> int:
         """What `name` is, and remembers this spelling while there is room."""
         kind = self._kinds.get(name.lower(), PLAIN)
-        if len(self) < MAX_LEARNED:
-            self[name] = kind
+        if len(self.known) < MAX_LEARNED:
+            self.known[name] = kind
         return kind
-
-    def __missing__(self, name: bytes) -> int:
-        return self.learn(name)
 
 
 class RequestNames(NameTable):
@@ -101,8 +102,8 @@ class RequestNames(NameTable):
     def set_sticky(self, names: Iterable[bytes]) -> None:
         """Makes `names` (lower case) the headers that hold sticky keys; a header with another meaning keeps it."""
         self._kinds = {**dict.fromkeys(names, STICKY), **_REQUEST_KINDS}
-        self.clear()
-        self.update(self._kinds)
+        self.known.clear()
+        self.known.update(self._kinds)
 
 
 def response_names() -> NameTable:

@@ -82,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.names = worker.names
+        self.known = worker.names.known
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         # The parser appends in C: a Python method for each piece would cost more than the look afterwards.
@@ -170,7 +170,10 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; after a chunked body these are trailers, which end here."""
-        kind = self.names[name]
+        try:
+            kind = self.known[name]
+        except KeyError:
+            kind = self.worker.names.learn(name)
         if kind == PLAIN:
             self.lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == LENGTH and not self.seen & LENGTH and self.arriving is None:

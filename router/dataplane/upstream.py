@@ -38,6 +38,7 @@ KEEP_IDLE = 3.0
 MAX_IDLE = 256
 MAX_HEAD = 128 * 1024
 _NAMES = headers.response_names()
+_KNOWN = _NAMES.known
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -79,8 +80,6 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.close()  # rule 3
             return
-        if not self.head_done:
-            self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -90,8 +89,10 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if self.head_done:
             exchange.response_arrived(self)
-        elif self.head_bytes > MAX_HEAD:
-            exchange.attempt_failed(self, Problems.GARBLED)
+        else:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD:
+                exchange.attempt_failed(self, Problems.GARBLED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; a response that is framed by its end is complete now."""
@@ -124,7 +125,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; after a chunked body these are trailers, dropped when the message is complete."""
-        kind = _NAMES[name]
+        try:
+            kind = _KNOWN[name]
+        except KeyError:
+            kind = _NAMES.learn(name)
         if kind == PLAIN:
             self.lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == LENGTH:
@@ -149,6 +153,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.status = status
         self.head_done = True
+        if not self.seen & LENGTH:
+            self.length = b""
         self.head_lines = len(self.lines)
         if self.nominated:
             self.lines[:] = without(self.lines, self.nominated)
@@ -193,7 +199,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.body.clear()
             self.head_done = self.complete = self.keep_alive = False
             self.status = self.seen = self.head_bytes = 0
-            self.length = b""
             if self.nominated:
                 self.nominated = frozenset()
             self.used = True
@@ -230,6 +235,7 @@ class Pool:
         self.idle: list[UpstreamConnection] = []
         self.in_flight = 0
         self.health = EndpointHealth()
+        self.limit = pools.in_flight_per_endpoint
         self._pools = pools
 
     def take(self, now: float) -> UpstreamConnection | None:
@@ -285,8 +291,9 @@ class Pool:
 class Pools:
     """All pools of a worker, by endpoint; two versions on one endpoint share its pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, in_flight_per_endpoint: int) -> None:
         self.loop = loop
+        self.in_flight_per_endpoint = in_flight_per_endpoint
         self._pools: dict[tuple[str, str, int, str], Pool] = {}
         self._context: ssl.SSLContext | None = None
 
@@ -319,16 +326,28 @@ class Pools:
             self._context = ssl.create_default_context()
         return self._context
 
-    def sweep(self, now: float, in_use: set[Pool]) -> None:
-        """Closes idle connections, and forgets the pools that neither a route nor a request uses."""
-        for key, pool in list(self._pools.items()):
+    def ejected(self, now: float) -> set[Pool]:
+        """The endpoints that are left out now."""
+        return {pool for pool in self._pools.values() if pool.health.ejected_until > now}
+
+    def sweep(self, now: float) -> None:
+        """Closes what was idle for too long."""
+        for pool in self._pools.values():
             pool.sweep(now)
-            if pool not in in_use and not pool.in_flight:
-                for connection in pool.idle:
-                    connection.close()
-                pool.idle.clear()
+
+    def prune(self, in_use: set[Pool]) -> bool:
+        """Forgets the pools that neither a route nor a request uses; False where a request still holds one back."""
+        pruned = True
+        for key, pool in list(self._pools.items()):
+            if pool in in_use:
+                continue
+            pool.sweep(float("inf"))
+            if pool.in_flight:
+                pruned = False
+            else:
                 del self._pools[key]
+        return pruned
 
     def close(self) -> None:
         """Closes every idle connection."""
-        self.sweep(float("inf"), set())
+        self.sweep(float("inf"))

@@ -16,7 +16,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,16 +25,16 @@ from typing import Any
 
 import uvicorn
 
-from router.core.outcome import InFlight, OutcomeBatch
+from router.core.outcome import ArmBatch, InFlight, OutcomeBatch
 from router.core.wire import SnapshotUpdate
 from router.dataplane.headers import RequestNames
 from router.dataplane.limits import Limits
 from router.dataplane.link import Link, read_kept
 from router.dataplane.protocol import ClientConnection
 from router.dataplane.recorder import Record, Recorder
-from router.dataplane.routes import Compiler, Table
+from router.dataplane.routes import Compiler, LiveArm, Table
 from router.dataplane.timers import Wheel
-from router.dataplane.upstream import Pool, Pools
+from router.dataplane.upstream import Pools
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Worker:
         self.limits = config.limits
         self.names = RequestNames()
         self.wheel = Wheel(loop)
-        self.pools = Pools(loop)
+        self.pools = Pools(loop, config.limits.in_flight_per_endpoint)
         self.compiler = Compiler(self.pools)
         self.tables = {region: Table(region) for region in config.listen}
         self.connections: set[Any] = set()
@@ -77,6 +77,8 @@ class Worker:
         self.ready = False
         self.draining = False
         self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self.apply)
+        self._told: tuple[InFlight, ...] = ()
+        self._changed = False
         self._sticky: dict[str, bytes] = {}
         self._batches = count(1)
         self._flushing: asyncio.TimerHandle | None = None
@@ -84,8 +86,8 @@ class Worker:
         self._by_port = {sock.getsockname()[1]: self.tables[region] for region, sock in config.listen.items()}
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in config.trusted_proxies]
         self._pseudonym = b"canary-router-" + hashlib.sha256(config.identity.encode()).hexdigest()[:8].encode()
-        self._id_prefix = os.urandom(8).hex().encode()
-        self._ids = count(1)
+        # All in C: a new id for each request, unique since its first half is random for each process.
+        self.new_id = map((os.urandom(8).hex().encode() + b"%012x").__mod__, count(1)).__next__
 
     # -- what connections ask
 
@@ -102,10 +104,6 @@ class Worker:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
-
-    def new_id(self) -> bytes:
-        """A request id: unique, since its first half is random for each process."""
-        return b"%b%012x" % (self._id_prefix, next(self._ids))
 
     def forwarding(self, peer: bytes, host: bytes, *, before: bytes = b"", via: bytes = b"") -> bytes:
         """The forwarding header lines of requests from `peer` that were sent to `host`."""
@@ -157,6 +155,7 @@ class Worker:
         for name in update.removed:
             self._remove(name)
         self.ready = True
+        self._changed = True
         self._first_snapshot.set()
 
     def _remove(self, model: str) -> None:
@@ -185,23 +184,36 @@ class Worker:
             self.recorder.fold(records)
         if self.link.up:
             arms = self.recorder.take()
-            in_flight = self._in_flight()
-            if arms or in_flight != self._last_in_flight:
-                self._last_in_flight = in_flight
-                self.link.send(OutcomeBatch(self.config.index, os.getpid(), next(self._batches), arms, in_flight))
+            if arms:
+                self._send(arms, None)
 
-    _last_in_flight: tuple[InFlight, ...] = ()
+    def _send(self, arms: tuple[ArmBatch, ...], in_flight: tuple[InFlight, ...] | None) -> None:
+        self.link.send(OutcomeBatch(self.config.index, os.getpid(), next(self._batches), arms, in_flight))
+
+    def _tell_gauges(self) -> None:
+        """What is under way and ejected now; a second's delay does not matter for a gauge."""
+        in_flight = self._in_flight()
+        if self.link.up and in_flight != self._told:
+            self._told = in_flight
+            self._send((), in_flight)
 
     def _in_flight(self) -> tuple[InFlight, ...]:
-        now = monotonic()
-        rows = []
+        ejected = self.pools.ejected(monotonic())
+        counts: dict[tuple[str, str, str], int] = {}
+        if ejected:
+            for arm in self._arms():
+                key = (arm.key.model, arm.key.region, arm.key.version)
+                counts[key] = sum(peer.pool in ejected for peer in arm.peers)
+        return tuple(
+            InFlight(*key, load.requests, counts.get(key, 0))
+            for key, load in self.compiler.loads.items()
+            if load.requests or counts.get(key)
+        )
+
+    def _arms(self) -> Iterator[LiveArm]:
         for table in self.tables.values():
             for route in table.routes():
-                for arm in route.arms:
-                    ejected = sum(peer.pool.health.ejected_until > now for peer in arm.peers)
-                    if arm.load.requests or ejected:
-                        rows.append(InFlight(route.model, table.region, arm.key.version, arm.load.requests, ejected))
-        return tuple(rows)
+                yield from route.arms
 
     # -- the process
 
@@ -219,9 +231,7 @@ class Worker:
             await asyncio.wait_for(self._first_snapshot.wait(), WAIT_FOR_SNAPSHOT_SECONDS)
         except TimeoutError:
             log.warning("worker %d: no snapshot from control yet; answering 503", self.config.index)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        tune_gc()
         server = _Server(self)
         await server.serve(sockets=list(self.config.listen.values()))
         self._flush()
@@ -235,19 +245,24 @@ class Worker:
             do()
 
     def _sweep(self) -> None:
-        in_use: set[Pool] = {
-            peer.pool
-            for table in self.tables.values()
-            for route in table.routes()
-            for arm in route.arms
-            for peer in arm.peers
-        }
-        self.pools.sweep(monotonic(), in_use)
-        self.compiler.sweep(self.tables)
+        now = monotonic()
+        self.pools.sweep(now)
+        if self._changed:
+            # Only a snapshot can make a pool or a load superfluous.
+            self._changed = not self.pools.prune({peer.pool for arm in self._arms() for peer in arm.peers})
+            self.compiler.sweep(self.tables)
+        self._tell_gauges()
 
     def connection(self, **_: object) -> ClientConnection:
         """What uvicorn calls for each connection."""
         return ClientConnection(self)
+
+
+def tune_gc() -> None:
+    """Lets the collector look at what requests make, less often, and not at the tables and modules again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class _Server(uvicorn.Server):
