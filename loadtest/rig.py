@@ -1,0 +1,285 @@
+"""What the measurements share: peers in alternating runs, and the CPU of whole process trees.
+
+Rules:
+1. Loopback only; everything started here is ended here, by pid.
+2. A figure is CPU time of a peer's whole process tree (user and system) divided by the requests it answered.
+3. Peers take turns, and the median of the paired ratios counts: the machine's speed changes, the ratio less.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+BODY_BYTES = 500
+ANSWER_BYTES = 100
+LUA = f"""wrk.method = "POST"
+wrk.body = string.rep("x", {BODY_BYTES})
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["x-customer-id"] = "c-1234567"
+"""
+
+
+class MissingProgramError(RuntimeError):
+    """A program the measurement needs is not installed."""
+
+
+def need(*programs: str) -> None:
+    """Raises:
+    MissingProgramError: one of them is not on PATH.
+    """
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise MissingProgramError(f"not installed: {', '.join(missing)}; on Debian: apt-get install nginx-light wrk")
+
+
+def free_port() -> int:
+    """A port below the ephemeral range that nobody listens on now."""
+    for candidate in range(20_000 + os.getpid() % 4000, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return candidate
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def tree(pid: int) -> set[int]:
+    """`pid` and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, todo = set(), [pid]
+    while todo:
+        current = todo.pop()
+        found.add(current)
+        todo += children.get(current, [])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that the living tree of `pid` has used so far."""
+    total = 0
+    for member in tree(pid):
+        fields = _stat(member)
+        if fields:
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional set size of one process, in MB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) / 1000 if found else 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One peer under load once. Times in microseconds."""
+
+    cpu_us: float
+    rps: float
+    p50_us: float
+    p99_us: float
+    errors: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A proxy to measure: its root process and the URL to load."""
+
+    name: str
+    pid: int
+    url: str
+
+
+_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
+
+
+def _quantile(output: str, name: str) -> float:
+    found = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)\s*$", output, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"wrk printed no {name} % quantile:\n{output}")
+    return float(found.group(1)) * _UNITS[found.group(2)]
+
+
+def load(peer: Peer, lua: Path, connections: int, seconds: int) -> Run:
+    """Loads `peer` with wrk and says what it cost."""
+    before = cpu_seconds(peer.pid)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(lua), peer.url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    used = cpu_seconds(peer.pid) - before
+    requests = int(re.findall(r"(\d+) requests in", output)[0])
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    errors = int(bad.group(1)) if bad else 0
+    errors += sum(map(int, sockets.groups())) if sockets else 0
+    if not requests:
+        raise RuntimeError(f"{peer.name} answered nothing:\n{output}")
+    return Run(used / requests * 1e6, requests / seconds, _quantile(output, "50"), _quantile(output, "99"), errors)
+
+
+def wait_for_port(port: int, deadline: float = 20.0) -> None:
+    """Waits until something listens on `port`.
+
+    Raises:
+        TimeoutError: nothing did within `deadline` seconds.
+    """
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on 127.0.0.1:{port} after {deadline:.0f} s")
+
+
+@contextmanager
+def process(command: list[str], *, cwd: Path | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs while the block does."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(40)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+_NGINX = """worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; client_body_buffer_size 64k;
+  client_body_temp_path {folder}/{name}-body; proxy_temp_path {folder}/{name}-proxy;
+  fastcgi_temp_path {folder}/{name}-f; uwsgi_temp_path {folder}/{name}-u; scgi_temp_path {folder}/{name}-s;
+{body}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, name: str, body: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """nginx with `body` inside its http block, once it listens on `port`."""
+    config = folder / f"{name}.conf"
+    config.write_text(_NGINX.format(folder=folder, name=name, body=body))
+    command = ["nginx", "-c", str(config), "-p", str(folder), "-e", str(folder / f"{name}.log")]
+    with process(command, log=folder / f"{name}.out") as child:
+        wait_for_port(port)
+        yield child
+
+
+@contextmanager
+def upstream(folder: Path) -> Iterator[int]:
+    """A model server that answers 100 bytes at once, as cheaply as there is: nginx itself. Yields its port."""
+    port = free_port()
+    answer = '{"predictions":[' + ",".join(["0.5"] * 20) + "]}"
+    answer = answer.ljust(ANSWER_BYTES)[:ANSWER_BYTES]
+    body = f"""  server {{ listen 127.0.0.1:{port} backlog=4096;
+    location / {{ default_type application/json; return 200 '{answer}'; }} }}"""
+    with nginx(folder, "upstream", body, port):
+        yield port
+
+
+@contextmanager
+def nginx_proxy(folder: Path, upstream_port: int) -> Iterator[Peer]:
+    """nginx with `split_clients`: what many run today where this router would be."""
+    port = free_port()
+    body = f"""  split_clients "$http_x_customer_id" $version {{ 10% v4; * v3; }}
+  upstream v3 {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 1000000000; }}
+  upstream v4 {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 1000000000; }}
+  server {{ listen 127.0.0.1:{port} backlog=4096;
+    location / {{ proxy_pass http://$version; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id;
+      add_header X-Model-Version $version; }} }}"""
+    with nginx(folder, "proxy", body, port) as child:
+        yield Peer("nginx", child.pid, f"http://127.0.0.1:{port}/models/bench/invocations")
+
+
+MODEL = """model: {name}
+versions:
+  v3: {{upstreams: ["http://127.0.0.1:{port}"]}}
+  v4: {{upstreams: ["http://127.0.0.1:{port}"]}}
+stable: v3
+regions: {{default: {{v3: 90, v4: 10}}}}
+stickiness: {{header: x-customer-id}}
+idempotent: true
+fallback: stable
+"""
+
+
+@contextmanager
+def router(folder: Path, upstream_port: int, *, models: int = 1, command: str = "canary-router") -> Iterator[Peer]:
+    """The router itself, one worker, every feature on, `models` models."""
+    configs = folder / "config" / "models"
+    configs.mkdir(parents=True)
+    for name in ["bench", *(f"model-{number}" for number in range(models - 1))]:
+        (configs / f"{name}.yaml").write_text(MODEL.format(name=name, port=upstream_port))
+    port, admin = free_port(), 0
+    arguments = [
+        command,
+        *("serve", "--config", str(folder / "config"), "--state", str(folder / "state")),
+        *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--workers", "1"),
+    ]
+    with process(arguments, log=folder / "router.log") as child:
+        wait_for_port(port)
+        wait_for_answer(port)
+        yield Peer("canary-router", child.pid, f"http://127.0.0.1:{port}/models/bench/invocations")
+
+
+def wait_for_answer(port: int, deadline: float = 60.0) -> None:
+    """Waits until the router predicts.
+
+    Raises:
+        TimeoutError: it did not within `deadline` seconds.
+    """
+    request = (
+        b"POST /models/bench/invocations HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
+    )
+    end = time.monotonic() + deadline
+    answer = b""
+    while time.monotonic() < end:
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.sendall(request)
+            answer = client.recv(4096)
+        if answer.startswith(b"HTTP/1.1 200"):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"the router did not become ready: {answer[:200]!r}")
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for one measurement."""
+    folder = Path(tempfile.mkdtemp(prefix="canary-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
