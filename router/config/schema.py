@@ -2,17 +2,61 @@
 
 Rules:
 1. Frozen, and complete: every default is filled in.
-2. Weights are hundredths of a percent, durations seconds, sizes bytes.
-3. No I/O, no clock, no randomness.
+2. Weights are hundredths of a percent, durations seconds, sizes bytes; text is read as operators write it.
+3. This is the one place that says which keys there are: reading, JSON Schema and reference follow from it.
+4. Shape only; what several fields mean together is judged in `checks`.
+5. No I/O, no clock, no randomness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-DEFAULT_REGION = "default"
+from router.config.fields import (
+    DEFAULT_REGION,
+    Buffer,
+    CredentialHeader,
+    Fallback,
+    MaxBody,
+    ModelUri,
+    Name,
+    NoSecret,
+    OneLine,
+    Paragraph,
+    SecretFile,
+    StableByRegion,
+    StickyCookie,
+    StickyHeader,
+    Switch,
+    Timeout,
+    UrlsByRegion,
+    Variable,
+    Weight,
+)
+from router.config.scalars import ALL
+
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_MAX_BODY = 10 * 1024 * 1024
+DEFAULT_BUFFER = 1024 * 1024
+MAX_VERSIONS = 256
+MAX_REGIONS = 256
+
+
+def _one_of(*keys: str) -> dict[str, Any]:
+    return {"oneOf": [{"required": [key]} for key in keys]}
+
+
+def _half_of_timeout(values: Mapping[str, Any]) -> float:
+    half: float = values.get("timeout", DEFAULT_TIMEOUT) / 2
+    return half
+
+
+def _within_max_body(values: Mapping[str, Any]) -> int:
+    largest: int = values.get("max_body", DEFAULT_MAX_BODY)
+    return min(DEFAULT_BUFFER, largest)
 
 
 class _Frozen(BaseModel):
@@ -22,44 +66,94 @@ class _Frozen(BaseModel):
 class SecretRef(_Frozen):
     """Where a credential header's value comes from: exactly one of an environment variable or a file."""
 
-    env: str | None = None
-    file: str | None = None
+    model_config = ConfigDict(json_schema_extra=_one_of("env", "file"))
+
+    env: Variable | None = Field(
+        None, description="Name of an environment variable of the router that holds the value."
+    )
+    file: SecretFile | None = Field(
+        None, description="File that holds the value, read again when it changes; relative to the repository's folder."
+    )
 
 
 class Version(_Frozen):
     """One version: exactly one of `model_uri` (load) and `upstreams` (forward; by region, `default` for the rest)."""
 
-    model_uri: str | None = None
-    upstreams: Mapping[str, tuple[str, ...]] | None = None
-    registered: str | None = None
-    headers: Mapping[str, SecretRef] = {}
-    upstream_model: str | None = None
+    model_config = ConfigDict(json_schema_extra=_one_of("model_uri", "upstreams"))
+
+    model_uri: ModelUri | None = Field(
+        None,
+        description="LOAD: the router serves this MLflow model itself. models:/name/3, models:/name@alias, "
+        "models:/m-id, runs:/id/path, or a path (relative to the repository's folder).",
+    )
+    upstreams: UrlsByRegion | None = Field(
+        None,
+        description="FORWARD: http or https URLs of servers that already run, with an optional base path; a list, or a "
+        "map of lists by region with `default` for the rest.",
+    )
+    registered: ModelUri | None = Field(
+        None, description="The registered model that a forwarded version is, for its lineage; forms as for model_uri."
+    )
+    headers: Mapping[CredentialHeader, Annotated[SecretRef, NoSecret]] = Field(
+        {}, description="Credentials for the upstreams: header name to {env: NAME} or {file: PATH}."
+    )
+    upstream_model: Name | None = Field(None, description="What the upstream calls the model, if not by its name here.")
 
 
 class Stickiness(_Frozen):
     """Which request header or cookie holds the key; exactly one of the two."""
 
-    header: str | None = None
-    cookie: str | None = None
+    model_config = ConfigDict(json_schema_extra=_one_of("header", "cookie"))
+
+    header: StickyHeader | None = Field(None, description="Name of the request header that holds the key.")
+    cookie: StickyCookie | None = Field(None, description="Name of the cookie that holds the key; it is only read.")
 
 
 class ModelConfig(_Frozen):
     """One model's config. `versions` keeps the order of the file; `regions` maps region → version → weight."""
 
-    model: str
-    owner: str = ""
-    description: str = ""
-    versions: Mapping[str, Version]
-    stable: Mapping[str, str]
-    regions: Mapping[str, Mapping[str, int]]
-    stickiness: Stickiness | None = None
-    timeout: float = 30.0
-    attempt_timeout: float = 15.0
-    idempotent: bool = False
-    fallback: bool = False
-    max_body: int = 10 * 1024 * 1024
-    buffer: int = 1024 * 1024
-    allow_override: bool = False
+    model: Name = Field(description="The model's name; the same as the file's.")
+    owner: OneLine = Field("", description="The team that answers for the model.")
+    description: Paragraph = Field("", description="What the model is for.")
+    versions: Mapping[Name, Version] = Field(
+        description="Every version that may get traffic. The first canary in this order keeps its users when another "
+        "one's weight changes.",
+        min_length=1,
+        max_length=MAX_VERSIONS,
+    )
+    stable: StableByRegion = Field(
+        description="The version that takes what canaries may not have; also by region: {default: v3, eu-west: v4}."
+    )
+    regions: Mapping[Name, Mapping[Name, Weight]] = Field(
+        {},
+        description="Weights in percent by region and version, up to two decimals; each line sums to 100. `default` is "
+        "for regions without a line of their own; without any, stable gets everything.",
+        max_length=MAX_REGIONS,
+    )
+    stickiness: Stickiness | None = Field(
+        None, description="The same key gets the same version. Absent, or no key in a request: an independent draw."
+    )
+    timeout: Timeout = Field(
+        DEFAULT_TIMEOUT, description="Deadline of one prediction, all attempts together (default 30s, at most 24h)."
+    )
+    attempt_timeout: Timeout = Field(
+        default_factory=_half_of_timeout, description="Deadline of one attempt (default: half of timeout)."
+    )
+    idempotent: Switch = Field(
+        False, description="A prediction may be computed twice: allows retry and fallback (default false)."
+    )
+    fallback: Fallback = Field(
+        False, description="A canary's failure is answered by stable (default none; needs idempotent: true)."
+    )
+    max_body: MaxBody = Field(DEFAULT_MAX_BODY, description="Largest request body (default 10MiB, at most 1024GiB).")
+    buffer: Buffer = Field(
+        default_factory=_within_max_body,
+        description="Bodies up to this are held whole and can be sent again "
+        "(default 1MiB, at most 64MiB and max_body).",
+    )
+    allow_override: Switch = Field(
+        False, description="Requests may ask for one version with x-model-version (default false)."
+    )
 
     def stable_in(self, region: str) -> str:
         """The stable version of `region`."""
@@ -67,9 +161,17 @@ class ModelConfig(_Frozen):
 
     def weights_in(self, region: str) -> Mapping[str, int]:
         """Declared weights of `region` in hundredths of a percent, summing to 10 000; 0 is left out or written."""
-        return self.regions.get(region) or self.regions.get(DEFAULT_REGION) or {self.stable_in(region): 10_000}
+        return self.regions.get(region) or self.regions.get(DEFAULT_REGION) or {self.stable_in(region): ALL}
 
     def upstreams_in(self, version: str, region: str) -> tuple[str, ...]:
         """The URLs of a forwarded version in `region`; empty for a loaded one."""
         upstreams = self.versions[version].upstreams or {}
         return upstreams.get(region) or upstreams.get(DEFAULT_REGION) or ()
+
+
+class RegionsFile(_Frozen):
+    """The regions there are. With this file, a region that it does not name is an error in a model's config."""
+
+    regions: tuple[Name, ...] = Field(
+        description="Names of the regions. `default` need not be named.", min_length=1, max_length=MAX_REGIONS
+    )
