@@ -17,7 +17,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from router.clock import Clock
-from router.config.load import digest_of, load_model, load_regions
+from router.config.load import digest_of, load_model, load_regions, read_file
 from router.config.problems import Problem
 from router.config.schema import ModelConfig
 
@@ -37,9 +37,6 @@ DEBOUNCE_MS = 40
 STEP_MS = 10
 TRUST_STAT_AFTER_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again without its times showing it."""
-
-MAX_FILE = 1024 * 1024 + 1
-"""Bytes read of a file; the loader refuses what is over its own limit, so that no more is ever needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,7 @@ class Reader:
         self._regions: tuple[str, ...] | None = None
         self._regions_text: bytes | None = None
         self._regions_problems: tuple[Problem, ...] = ()
+        self._misnamed: tuple[Problem, ...] = ()
         self._first = True
 
     def look(self, *, thorough: bool = False) -> Look:
@@ -106,19 +104,22 @@ class Reader:
         ]
         changes += self._vanished(names)
         self._first = False
-        return Look(tuple(changes), self._regions_problems, self._revision())
+        return Look(tuple(changes), (*self._regions_problems, *self._misnamed), self._revision())
 
     def _names(self) -> list[str]:
-        return sorted(
-            entry.name.removesuffix(".yaml")
-            for entry in os.scandir(self._root / "models")
-            if entry.name.endswith(".yaml") and not entry.name.startswith(".")
+        with os.scandir(self._root / "models") as entries:
+            files = [entry.name for entry in entries if not entry.name.startswith(".")]
+        self._misnamed = tuple(
+            _problem(self._root / "models" / name, "is not read: the ending must be .yaml")
+            for name in sorted(files)
+            if name.endswith(".yml")
         )
+        return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
     def _look_at_regions(self) -> bool:
         path = self._root / "regions.yaml"
         try:
-            text: bytes | None = _read(path)
+            text: bytes | None = read_file(path)
         except FileNotFoundError:
             text = None
         except OSError as error:
@@ -144,14 +145,14 @@ class Reader:
             stamp = _stamp(path)
             if known and known.stamp == stamp and not (thorough or parse_anyway) and _settled(known):
                 return None
-            text = _read(path)
+            text = read_file(path)
         except OSError as error:
             return self._unreadable(name, path, error, known)
         digest = hashlib.sha256(text).hexdigest()
         self._files[name] = _File(stamp, int(self._clock.wall() * 1e9), digest)
         if known and known.digest == digest and not parse_anyway:
             return None
-        config, problems = load_model(name, text, file=str(path), regions=self._regions)
+        config, problems = load_model(name, text, file=str(path), regions=self._regions, root=self._root)
         if config is None:
             return self._broken(name, problems)
         self._last_good.pop(name, None)
@@ -168,7 +169,7 @@ class Reader:
         text = self._last_good.pop(name, None)
         if text is None:
             return Change(name, problems=problems)
-        return _restore(name, text, problems)
+        return _restore(name, text, problems, self._root)
 
     def _vanished(self, names: list[str]) -> list[Change]:
         if self._first:
@@ -190,7 +191,7 @@ class Reader:
             self._root / "models", f"{what}; what was in force goes on (to remove a model, delete its file alone)"
         )
         self._missing_since.clear()
-        changes = tuple(_restore(name, text, (problem,)) for name, text in self._last_good.items())
+        changes = tuple(_restore(name, text, (problem,), self._root) for name, text in self._last_good.items())
         self._files.update({name: _File((), 0, "last good") for name in self._last_good})
         self._last_good.clear()
         return Look(changes, (*self._regions_problems, problem), self._revision())
@@ -202,8 +203,8 @@ class Reader:
         return digest.hexdigest()[:12]
 
 
-def _restore(name: str, text: str, problems: tuple[Problem, ...]) -> Change:
-    config, more = load_model(name, text.encode(), file=f"last good config of {name}", regions=None)
+def _restore(name: str, text: str, problems: tuple[Problem, ...], root: Path) -> Change:
+    config, more = load_model(name, text.encode(), file=f"last good config of {name}", regions=None, root=root)
     if config is None:
         return Change(name, problems=(*problems, *more))
     return Change(name, config, text, digest_of(config), problems, restored=True)
@@ -211,11 +212,6 @@ def _restore(name: str, text: str, problems: tuple[Problem, ...]) -> Change:
 
 def _problem(path: Path, message: str, *, model: str = "") -> Problem:
     return Problem(file=str(path), line=1, column=1, path="", message=message, model=model)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_FILE)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -235,7 +231,7 @@ class Watch:
         self._clock = clock
         self._woken = asyncio.Event()
 
-    async def looks(self, reader: Reader) -> AsyncIterator[Look]:
+    async def looks(self, reader: Reader) -> AsyncGenerator[Look, None]:
         """Looks for ever; the first look comes at once. Every tenth poll is thorough."""
         watching: asyncio.Task[None] | None = None
         identity: tuple[object, ...] = ()

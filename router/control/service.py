@@ -201,7 +201,7 @@ class Control:
             config = change.config if change is not None and change.digest == route.digest else None
             text, digest = self._remembered.last_good.get(name, ("", ""))
             if config is None and digest == route.digest:
-                config, _ = load_model(name, text.encode(), file=f"last good config of {name}", regions=None)
+                config, _ = load_model(name, text.encode(), file=name, regions=None, root=self.setup.config)
             if config is not None:
                 self.controller.remember(route, config)
 

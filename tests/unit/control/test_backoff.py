@@ -17,13 +17,13 @@ def test_pauses_double_up_to_the_limit_and_start_anew() -> None:
 
 def test_three_failures_in_a_row_are_given_up_on() -> None:
     backoff = Backoff()
-    backoff.fail()
-    backoff.fail()
-    assert not backoff.given_up
-    backoff.fail()
-    assert backoff.given_up
+    given_up = []
+    for _ in range(4):
+        backoff.fail()
+        given_up.append(backoff.given_up)
     backoff.succeed()
-    assert not backoff.given_up
+    given_up.append(backoff.given_up)
+    assert given_up == [False, False, True, True, False]
 
 
 def test_a_thousand_failures_do_not_overflow() -> None:

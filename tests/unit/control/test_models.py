@@ -35,7 +35,7 @@ class FakeChildren(Children):
         assert isinstance(argv, list)
         if self.fate is None:
             self.known[name] = Child(name, "running", 1)
-            self._starting.append(asyncio.ensure_future(self._listen(name, argv[1])))
+            self._starting.append(asyncio.ensure_future(self._open(name, argv[1])))
             return
         assert self.loader is not None
         self.loader.heard(Child(name, "backoff", None, 1, self.fate))
@@ -46,7 +46,7 @@ class FakeChildren(Children):
         if name in self.servers:
             self.servers.pop(name).close()
 
-    async def _listen(self, name: str, path: str) -> None:
+    async def _open(self, name: str, path: str) -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(asyncio.IncompleteReadError):
                 await reader.readuntil(b"\r\n\r\n")
