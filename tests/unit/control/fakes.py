@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from router.core.snapshot import RoutingSnapshot
+from router.core.wire import Applied, SnapshotUpdate, apply_update, decode, encode
 from router.errors import UpstreamError
 from router.store.base import LastGood, StoreError
 
@@ -122,3 +124,27 @@ class MemoryStore:
 
     def close(self) -> None:
         return
+
+
+class FakeWorker:
+    """Speaks as a worker does; `held` is its snapshot."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, index: int) -> None:
+        self.reader, self.writer, self.index = reader, writer, index
+        self.held: RoutingSnapshot | None = None
+        self.updates: list[SnapshotUpdate] = []
+
+    async def receive(self) -> None:
+        size = int.from_bytes(await self.reader.readexactly(4), "big")
+        update = decode(await self.reader.readexactly(size))
+        assert isinstance(update, SnapshotUpdate)
+        self.updates.append(update)
+        self.held = apply_update(self.held, update)
+        assert self.held is not None, "an update that does not fit"
+        self.writer.write(encode(Applied(self.index, self.held.sequence)))
+
+    async def receive_until(self, sequence: int) -> RoutingSnapshot:
+        async with asyncio.timeout(5):
+            while self.held is None or self.held.sequence < sequence:
+                await self.receive()
+        return self.held

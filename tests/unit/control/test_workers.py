@@ -9,39 +9,15 @@ import pytest
 
 from router.control.workers import Workers
 from router.core.outcome import OutcomeBatch
-from router.core.snapshot import ModelRoute, RoutingSnapshot
-from router.core.wire import Applied, Hello, SnapshotUpdate, apply_update, decode, encode
-from tests.unit.control.fakes import until
+from router.core.snapshot import ModelRoute
+from router.core.wire import Hello, encode
+from tests.unit.control.fakes import FakeWorker, until
 
 pytestmark = pytest.mark.anyio
 
 
 def route(model: str, digest: str = "1") -> ModelRoute:
     return ModelRoute(model, digest, {})
-
-
-class FakeWorker:
-    """Speaks as a worker does; `held` is its snapshot."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, index: int) -> None:
-        self.reader, self.writer, self.index = reader, writer, index
-        self.held: RoutingSnapshot | None = None
-        self.updates: list[SnapshotUpdate] = []
-
-    async def receive(self) -> None:
-        size = int.from_bytes(await self.reader.readexactly(4), "big")
-        update = decode(await self.reader.readexactly(size))
-        assert isinstance(update, SnapshotUpdate)
-        self.updates.append(update)
-        self.held = apply_update(self.held, update)
-        assert self.held is not None, "an update that does not fit"
-        self.writer.write(encode(Applied(self.index, self.held.sequence)))
-
-    async def receive_until(self, sequence: int) -> RoutingSnapshot:
-        async with asyncio.timeout(5):
-            while self.held is None or self.held.sequence < sequence:
-                await self.receive()
-        return self.held
 
 
 class Bench:
