@@ -29,6 +29,7 @@ FORWARDED_FOR = 2048
 FORWARDED = 4096
 VIA = 8192
 DROPPED = 16384
+FORWARDED_PROTO = 32768
 
 HOP_BY_HOP = frozenset(
     {
@@ -54,7 +55,7 @@ _REQUEST_KINDS = {
     b"x-request-timeout": DEADLINE,
     b"cookie": COOKIE,
     b"x-forwarded-for": FORWARDED_FOR,
-    b"x-forwarded-proto": FORWARDED,
+    b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-forwarded-host": FORWARDED,
     b"forwarded": FORWARDED,
     b"via": VIA,

@@ -26,6 +26,7 @@ from router.dataplane.headers import (
     ENCODING,
     FORWARDED,
     FORWARDED_FOR,
+    FORWARDED_PROTO,
     HOST,
     LENGTH,
     OVERRIDE,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from router.dataplane.worker import Worker
 
 ONCE = HOST | LENGTH | ENCODING
-FORWARDING = FORWARDED_FOR | FORWARDED | VIA
+FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED | VIA
 
 
 class ClientConnection(asyncio.Protocol):
@@ -289,11 +290,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _forward_for(self, special: dict[int | bytes, bytes]) -> bytes:
         """The forwarding lines of a request that came through proxies (rule 5)."""
+        via = special.get(VIA, b"")
+        if not self.trusted:
+            return self.worker.forwarding(self.peer, self.host, via=via)
+        https = special.get(FORWARDED_PROTO, b"").lower() == b"https"
         return self.worker.forwarding(
             self.peer,
             self.host,
-            before=special.get(FORWARDED_FOR, b"") if self.trusted else b"",
-            via=special.get(VIA, b""),
+            proto=b"https" if https else b"http",
+            before=special.get(FORWARDED_FOR, b""),
+            via=via,
         )
 
     def _check_rare(self, version: str, method: bytes, seen: int) -> None:

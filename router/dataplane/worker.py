@@ -105,17 +105,21 @@ class Worker:
             return False
         return any(address in network for network in self._trusted)
 
-    def forwarding(self, peer: bytes, host: bytes, *, before: bytes = b"", via: bytes = b"") -> bytes:
+    def forwarding(
+        self, peer: bytes, host: bytes, *, proto: bytes = b"http", before: bytes = b"", via: bytes = b""
+    ) -> bytes:
         """The forwarding header lines of requests from `peer` that were sent to `host`."""
         node = b'"[%b]"' % peer if b":" in peer else peer
         return (
-            b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\n"
-            b'forwarded: for=%b;host="%b";proto=http\r\nvia: %b1.1 %b\r\n'
+            b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n"
+            b'forwarded: for=%b;host="%b";proto=%b\r\nvia: %b1.1 %b\r\n'
             % (
                 before + b", " + peer if before else peer,
+                proto,
                 host,
                 node,
                 host,
+                proto,
                 via + b", " if via else b"",
                 self._pseudonym,
             )
