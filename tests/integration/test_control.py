@@ -1,4 +1,4 @@
-"""The control process as it is: a real process, real files and sockets, a worker and a supervisor that speak the wire."""
+"""The control process as it is: a real process, real files and sockets, and a worker that speaks the wire."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,12 @@ class Process:
         body: dict[str, Any] = (await self.client.get(f"/api/v1/models/{name}")).json()
         return body
 
+    async def problems(self, name: str = "") -> list[Any]:
+        """What is wrong with model `name`, or beyond single models."""
+        body = (await self.client.get(f"/api/v1/models/{name}" if name else "/api/v1/models")).json()
+        found: list[Any] = body.get("config", {}).get("problems", []) if name else body["problems"]
+        return found
+
     async def metric(self, name: str) -> float:
         lines = (await self.client.get("/metrics")).text.splitlines()
         return float(next(line for line in lines if line.startswith(name)).rpartition(" ")[2])
@@ -149,8 +155,18 @@ async def control(root: Path) -> AsyncIterator[tuple[Process, Worker]]:
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    async def asked() -> object:
+        return condition()
+
+    await until_true(asked, seconds)
+
+
+async def until_true(condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
+    """Returns once `condition` is met; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while True:
+            if await condition():
+                return
             await asyncio.sleep(0.005)
 
 
@@ -203,9 +219,7 @@ async def test_a_broken_file_keeps_the_last_good_config_over_a_restart(tmp_path:
     async with control(tmp_path) as (process, worker):
         process.write("versions: [", "other")
         process.write(process.text().replace("v4: 10", "v4: 20"))
-        async with asyncio.timeout(20):
-            while not (await process.model())["config"]["problems"]:
-                await asyncio.sleep(0.01)
+        await until_true(lambda: process.problems("fraud"))
         shown = await process.model()
         assert shown["effective"] == {"v3": 90, "v4": 10}
         assert shown["config"]["problems"][0]["file"].endswith("models/fraud.yaml")
@@ -241,9 +255,7 @@ async def test_a_killed_control_takes_over_what_workers_hold(tmp_path: Path) -> 
 async def test_a_directory_that_vanishes_changes_nothing(tmp_path: Path) -> None:
     async with control(tmp_path) as (process, worker):
         (process.config / "models").rename(tmp_path / "away")
-        async with asyncio.timeout(20):
-            while not (await process.client.get("/api/v1/models")).json()["problems"]:
-                await asyncio.sleep(0.01)
+        await until_true(lambda: process.problems())
         assert worker.weights() == {"v3": 9000, "v4": 1000}
         (tmp_path / "away").rename(process.config / "models")
         process.write(process.text(canary=50))
@@ -259,9 +271,7 @@ async def test_a_directory_that_vanishes_changes_nothing(tmp_path: Path) -> None
 async def test_hostile_files_stop_nobody(tmp_path: Path, hostile: bytes) -> None:
     async with control(tmp_path) as (process, worker):
         (process.config / "models" / "hostile.yaml").write_bytes(hostile)
-        async with asyncio.timeout(20):
-            while not (await process.model("hostile")).get("config", {}).get("problems"):
-                await asyncio.sleep(0.01)
+        await until_true(lambda: process.problems("hostile"))
         process.write(process.text(canary=44))
         await until(lambda: worker.weights()["v4"] == 4400)
         assert "hostile" not in worker.models
