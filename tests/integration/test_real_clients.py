@@ -1,0 +1,113 @@
+"""End to end: models from a real MLflow server over HTTP, asked by the clients that people have."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.integration.conftest import MlflowServer
+from tests.support.router_process import RouterProcess
+from tests.support.wait import eventually
+
+MODEL = """
+model: wine
+owner: tests
+versions:
+  v1: {model_uri: "models:/wine/1"}
+  v2: {model_uri: "models:/wine@eu_west_champion"}
+  v3: {model_uri: "models:/wine/3"}
+stable: v1
+regions: {default: {v1: 60, v2: 40}}
+stickiness: {header: x-customer-id}
+allow_override: true
+"""
+
+DEPLOYMENTS = """
+import json, sys
+from mlflow.deployments import get_deploy_client
+url, body = sys.argv[1:]
+print(json.dumps(get_deploy_client(url).predict(endpoint="wine", inputs=json.loads(body))))
+"""
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[RouterProcess]:
+    directory = tmp_path_factory.mktemp("clients")
+    arguments = ["--registry", mlflow_server.url]
+    with RouterProcess(directory, {"wine": MODEL}, arguments=arguments) as running:
+        eventually(
+            lambda: {v["state"] for v in running.model("wine")["versions"].values()} == {"ready"}, 60, "all are loaded"
+        )
+        yield running
+
+
+def test_requests_gets_the_answer_of_the_version_that_its_key_belongs_to(
+    router: RouterProcess, mlflow_server: MlflowServer
+) -> None:
+    versions = set()
+    with requests.Session() as session:
+        for number in range(40):
+            response = session.post(
+                f"{router.url}/models/wine/invocations",
+                json=mlflow_server.request(0, 60, 150),
+                headers={"x-customer-id": f"c{number}"},
+                timeout=10,
+            )
+            assert response.status_code == 200, response.text
+            assert len(response.json()["predictions"]) == 3
+            versions.add(response.headers["x-model-version"])
+    assert versions == {"v1", "v2"}
+
+
+def test_mlflow_deployments_predicts(router: RouterProcess, mlflow_server: MlflowServer) -> None:
+    command = [sys.executable, "-c", DEPLOYMENTS, router.url, json.dumps(mlflow_server.request(0))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["predictions"]) == 1
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("path", ["models/wine", "endpoints/wine", "serving-endpoints/wine"])
+def test_curl_predicts(router: RouterProcess, mlflow_server: MlflowServer, path: str) -> None:
+    command = [
+        *("curl", "-sS", "--fail-with-body", "--max-time", "10", "-w", "\n%header{x-model-version}"),
+        *("-H", "content-type: application/json", "-d", json.dumps(mlflow_server.request(0))),
+        f"{router.url}/{path}/invocations",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    answer, version = done.stdout.rsplit("\n", 1)
+    assert len(json.loads(answer)["predictions"]) == 1
+    assert version in {"v1", "v2"}
+
+
+def test_aliases_are_pinned_and_shown(router: RouterProcess) -> None:
+    shown = router.model("wine")["versions"]["v2"]
+    assert "models:/wine/2" in json.dumps(shown)
+
+
+def test_an_exception_inside_the_model_leaves_no_trace(router: RouterProcess, mlflow_server: MlflowServer) -> None:
+    columns = mlflow_server.columns
+    row = [-1.0 if column == "alcohol" else 1.0 for column in columns]
+    response = requests.post(
+        f"{router.url}/models/wine/invocations",
+        json={"dataframe_split": {"columns": columns, "data": [row]}},
+        headers={"x-model-version": "v3"},
+        timeout=10,
+    )
+    assert response.status_code == 502
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in response.text
+    assert "alcohol" not in response.text
+    assert "alcohol cannot" not in router.log
+
+
+def test_a_client_mistake_is_answered_as_mlflow_does(router: RouterProcess) -> None:
+    url = f"{router.url}/models/wine/invocations"
+    assert requests.post(url, data=b"a,b", headers={"content-type": "text/weird"}, timeout=10).status_code == 415
+    assert requests.post(url, json={"nonsense": 1}, timeout=10).status_code == 400
