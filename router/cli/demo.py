@@ -14,7 +14,6 @@ import json
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from router.cli import demo_edit, demo_report, mlflow_server
 from router.cli.demo_stage import Stage, answers, free_ports, open_stage
-from router.cli.demo_traffic import HeldOut, Told, Visit, read_held_out, send
+from router.cli.demo_traffic import CLOCK, HeldOut, Told, Visit, read_held_out, send
 from router.cli.processes import family_of
 from router.config.load import load_repository
 from router.errors import OperatorError, UpstreamError
@@ -75,7 +74,7 @@ class Scene:
 )
 def demo(directory: Path) -> None:
     """Train two real models, serve them 90/10 and compare them."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with open_stage(directory) as stage:
         scene = _set(directory.absolute())
         _start_registry(stage, scene, console)
@@ -193,7 +192,7 @@ def _edit_under_traffic(scene: Scene, rows: HeldOut, console: Console) -> tuple[
             progress.advance(task)
             if not edited and progress.tasks[task].completed >= EDIT_AFTER:
                 demo_edit.edit_weights(scene.model_file, EDITED_REGION, EDITED)
-                edited.append(time.perf_counter())
+                edited.append(CLOCK.monotonic())
 
         after = asyncio.run(send(visits, rows, _PATH, heard))
     return edited[0], after

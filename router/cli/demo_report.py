@@ -1,7 +1,7 @@
 """What the demo saw, set against what the config declares.
 
 Rules:
-1. Latency is what the client saw, its own time included.
+1. Latency is what the client saw, its own time included. The table fits into 80 columns.
 2. A share is off when it misses its declared weight by more than four standard deviations of an honest draw, and
    half a point.
 3. A failed request, or a share that is off, fails the demo.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from rich import box
 from rich.table import Table
 
 from router.cli.demo_traffic import Told
@@ -26,16 +27,15 @@ _SLACK = 0.5
 
 def comparison(answers: Sequence[Told], declared: Weights) -> Table:
     """The table: one line per region and version."""
-    table = Table(title="What the clients saw", title_justify="left")
+    table = Table(title="What the clients saw", title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in ("region", "version"):
         table.add_column(name)
-    for name in ("requests", "share", "declared", "p50 ms", "p95 ms", "p99 ms", "failures", "accuracy"):
+    for name in ("requests", "share", "declared", "p50 ms", "p95", "p99", "failures", "accuracy"):
         table.add_column(name, justify="right")
     for region, weights in declared.items():
         here = [told for told in answers if told.visit.region == region]
         for version, weight in weights.items():
             table.add_row(region, version, *_cells([told for told in here if told.version == version], here, weight))
-        table.add_section()
     return table
 
 

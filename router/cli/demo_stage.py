@@ -22,11 +22,13 @@ from pathlib import Path
 
 import httpx
 
+from router.clock import SystemClock
 from router.errors import OperatorError, UpstreamError
 
 _LAST_ONE_ENDS = 20.0
 _ALL_END = 45.0
 _POLL = 0.1
+_CLOCK = SystemClock()
 _TOLD_LINES = 15
 # Above begin the ports that the kernel hands out for outgoing connections.
 _FREE_PORTS = range(20_000, 32_768)
@@ -76,10 +78,10 @@ class Stage:
         Raises:
             UpstreamError: the process ended before, or `timeout` seconds passed.
         """
-        deadline = time.monotonic() + timeout
+        deadline = _CLOCK.monotonic() + timeout
         while not ready():
             self.check()
-            if time.monotonic() > deadline:
+            if _CLOCK.monotonic() > deadline:
                 raise UpstreamError(f"{name} was not ready within {timeout:.0f} s", hint=self._told(name))
             time.sleep(_POLL)
 
@@ -160,12 +162,12 @@ def answers(url: str) -> bool:
 
 
 def _take(lock: int, root: Path) -> None:
-    deadline = time.monotonic() + _LAST_ONE_ENDS
+    deadline = _CLOCK.monotonic() + _LAST_ONE_ENDS
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
-            if time.monotonic() > deadline:
+            if _CLOCK.monotonic() > deadline:
                 raise OperatorError(
                     f"another demo runs in {root}", hint="end it, or run this one in another directory"
                 ) from taken

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 
+from router.clock import SystemClock
 from router.errors import UpstreamError
 
+CLOCK = SystemClock()
 _AT_ONCE = 8
 _TIMEOUT = 30.0
 
@@ -88,10 +89,10 @@ async def send(visits: Sequence[Visit], rows: HeldOut, path: str, heard: Callabl
 async def _ask(client: httpx.AsyncClient, visit: Visit, rows: HeldOut, path: str) -> Told:
     row = visit.number % len(rows.bodies)
     headers = {"content-type": "application/json", "x-patient-id": visit.patient}
-    sent = time.perf_counter()
+    sent = CLOCK.monotonic()
     try:
         answer = await client.post(visit.url + path, content=rows.bodies[row], headers=headers)
-        took = time.perf_counter() - sent
+        took = CLOCK.monotonic() - sent
         answer.raise_for_status()
         right = answer.json()["predictions"] == [rows.labels[row]]
         return Told(visit, answer.headers["x-model-version"], sent, took, right, "")
@@ -102,4 +103,4 @@ async def _ask(client: httpx.AsyncClient, visit: Visit, rows: HeldOut, path: str
 
 
 def _failed(visit: Visit, sent: float, fault: str) -> Told:
-    return Told(visit, "", sent, time.perf_counter() - sent, right=False, fault=fault)
+    return Told(visit, "", sent, CLOCK.monotonic() - sent, right=False, fault=fault)

@@ -60,13 +60,12 @@ def test_percent_of_nothing_is_nothing() -> None:
 
 def test_the_table_has_a_line_per_region_and_version() -> None:
     answers = [told("v1"), told("v1", right=False), told("v1", took=0.03), told("v2")]
-    console = Console(width=120, file=StringIO(), record=True)
+    console = Console(width=80, file=StringIO(), record=True)
     console.print(comparison(answers, DECLARED | {"us-east": {"v1": 10_000, "v2": 0}}))
-    rows = [line for line in console.export_text().splitlines() if line.startswith("│")]
-    lines = [[cell.strip() for cell in row[1:-1].split("│")] for row in rows]
-    assert lines == [
-        ["eu-west", "v1", "3", "75.0 %", "90 %", "10.0", "30.0", "30.0", "0", "66.7 %"],
-        ["eu-west", "v2", "1", "25.0 %", "10 %", "10.0", "10.0", "10.0", "0", "100.0 %"],
-        ["us-east", "v1", "0", "0.0 %", "100 %", "", "", "", "0", ""],
-        ["us-east", "v2", "0", "0.0 %", "0 %", "", "", "", "0", ""],
+    lines = [line.split() for line in console.export_text().splitlines() if " v" in line]
+    assert lines[1:] == [
+        ["eu-west", "v1", "3", "75.0", "%", "90", "%", "10.0", "30.0", "30.0", "0", "66.7", "%"],
+        ["eu-west", "v2", "1", "25.0", "%", "10", "%", "10.0", "10.0", "10.0", "0", "100.0", "%"],
+        ["us-east", "v1", "0", "0.0", "%", "100", "%", "0"],
+        ["us-east", "v2", "0", "0.0", "%", "0", "%", "0"],
     ]
