@@ -12,7 +12,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from router.config.problems import quote
+from router.config.problems import printable, quote
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 TOKEN_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"  # noqa: S105 - the grammar of a header's name, no secret
@@ -131,28 +131,34 @@ def check_url(text: str) -> str:
 
 
 def check_address(text: str) -> str:
-    """Where to listen: `HOST:PORT`, `[IPV6]:PORT`; port 0 takes any free one."""
+    """Where to listen: `HOST:PORT`, `[IPV6]:PORT`, `:PORT` for every interface; port 0 takes any free one."""
     host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f"{quote(text)} is no address; write HOST:PORT, such as 0.0.0.0:8080 or [::1]:8080")
-    if not host or host == "*":
-        raise ValueError(f"{quote(text)} names no host; write 0.0.0.0:{port} for every interface")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError(f"an IPv6 address needs brackets: [{host}]:{port}")
-    _check_host(host.removeprefix("[").removesuffix("]"))
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not bracketed:
+        raise ValueError(f"an IPv6 address needs brackets: [{printable(host[:40])}]:{port}")
+    if bracketed:
+        _check_ipv6(host[1:-1])
+    elif host not in {"", "*"}:
+        _check_host(host)
     return text
 
 
 def _check_host(host: str) -> None:
     if ":" in host:
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError as error:
-            raise ValueError(f"{quote(host)} is no IPv6 address") from error
+        _check_ipv6(host)
     elif not _HOST.fullmatch(host):
         raise ValueError(f"{quote(host)} is no host" if host else "names no host")
     elif re.fullmatch(r"[0-9.]+", host):
         _check_ipv4(host)
+
+
+def _check_ipv6(host: str) -> None:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise ValueError(f"{quote(host)} is no IPv6 address") from error
 
 
 def _check_ipv4(host: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config.problems import Report, did_you_mean, quote
-from router.config.yaml import Broken, List, Map, Node, Text, Tree, parse
+from router.config.problems import Report, did_you_mean
+from router.config.yaml import EMPTY, Broken, List, Map, Node, Text, Tree, parse
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,9 +44,14 @@ _WORDS = {
 _FOLLOWS_FROM_ANOTHER = "default_factory_not_called"
 
 
-def read_tree(data: bytes, report: Report) -> Node | None:
-    """The tree of one file; its flaws go to `report`. None where the file as a whole cannot be read."""
+def read_tree(data: bytes, report: Report, *, may_be_empty: bool = False) -> Node | None:
+    """The tree of one file; its flaws go to `report`. None where the file as a whole cannot be read.
+
+    `may_be_empty`: a file without any value is a map without any key.
+    """
     tree: Tree = parse(data)
+    if may_be_empty and [flaw.message for flaw in tree.flaws] == [EMPTY]:
+        return Map({}, 1, 1)
     for flaw in tree.flaws:
         report.add(flaw.line, flaw.column, flaw.path, flaw.message)
     return tree.root
@@ -140,6 +145,11 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 def _message(detail: ErrorDetails, node: Node) -> str:
     if expected := _EXPECTED.get(detail["type"]):
         return f"must be {expected}, not {_what(node)}"
+    return message_of(detail)
+
+
+def message_of(detail: ErrorDetails) -> str:
+    """What pydantic complains about, in our words where we have some."""
     context: Mapping[str, Any] = detail.get("ctx", {})
     if detail["type"] == "value_error":
         return str(context["error"])
@@ -149,5 +159,6 @@ def _message(detail: ErrorDetails, node: Node) -> str:
 
 def _what(node: Node) -> str:
     if isinstance(node, Text):
-        return f"the text {quote(node.text)}" if node.text else "empty"
+        # The text itself stays untold: where a map is expected it may be a secret in the wrong place.
+        return "text" if node.text else "empty"
     return "a map" if isinstance(node, Map) else "a list"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeGuard
 
 import yaml
 
+EMPTY = "the file is empty"
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 MAX_VALUES = 50_000
@@ -171,7 +172,7 @@ class _Builder:
         next(self._events)
         start = next(self._events)
         if not isinstance(start, yaml.DocumentStartEvent):
-            self._stop(1, 1, (), "the file is empty")
+            self._stop(1, 1, (), EMPTY)
         if start.version or start.tags:
             self._note(start, (), "directives ('%…') are not part of this language: leave them out")
         root = self._node(next(self._events), (), 0)
