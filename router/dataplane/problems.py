@@ -15,13 +15,17 @@ import msgspec
 
 
 class Problem(NamedTuple):
-    """One kind of problem: `error` is a Proxy-Status error type, `retry_after` in whole seconds (0: not sent)."""
+    """One kind of problem: `error` is a Proxy-Status error type, `retry_after` in whole seconds (0: not sent).
+
+    `allow` lists the methods that would do, where the method is what is wrong.
+    """
 
     name: str
     status: int
     title: str
     error: str
     retry_after: int = 0
+    allow: bytes = b""
 
 
 class Problems:
@@ -33,7 +37,7 @@ class Problems:
     UNKNOWN_PATH = Problem("unknown-path", 404, "No such path", "destination_not_found")
     UNKNOWN_MODEL = Problem("unknown-model", 404, "Unknown model", "destination_not_found")
     UNKNOWN_VERSION = Problem("unknown-version", 404, "Unknown version", "destination_not_found")
-    WRONG_METHOD = Problem("method-not-allowed", 405, "Method not allowed", "http_request_denied")
+    WRONG_METHOD = Problem("method-not-allowed", 405, "Method not allowed", "http_request_denied", allow=b"GET, HEAD")
     REQUEST_TIMEOUT = Problem("request-timeout", 408, "The request did not arrive in time", "http_request_error")
     ROLLED_BACK = Problem("version-rolled-back", 409, "The version is rolled back", "destination_unavailable")
     TOO_LARGE = Problem("body-too-large", 413, "The body is too large", "http_request_denied")
@@ -104,6 +108,7 @@ def render(
         request_id,
         b"\r\n",
         b"retry-after: %d\r\n" % problem.retry_after if problem.retry_after else b"",
+        b"allow: %b\r\n" % problem.allow if problem.allow else b"",
         extra,
         b"content-length: %d\r\n\r\n" % len(body),
         b"" if head_only else body,

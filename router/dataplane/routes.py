@@ -230,12 +230,13 @@ def checked(path: bytes) -> bytes:
     """`path` itself, if no reading of it has a dot segment (rule 2).
 
     Raises:
-        BadPath: it has one, perhaps encoded several times or behind a backslash that some servers take for a
-            slash; or it is encoded more often than anybody honest would.
+        BadPath: it has one, perhaps encoded several times, behind a backslash that some servers take for a slash,
+            or before parameters (`..;a`) that some cut off; or it is encoded more often than anybody honest would.
     """
     reading = path
     for _ in range(MAX_DECODINGS):
-        if any(segment in (b".", b"..") for segment in reading.replace(b"\\", b"/").split(b"/")):
+        segments = reading.replace(b"\\", b"/").split(b"/")
+        if any(segment.partition(b";")[0] in (b".", b"..") for segment in segments):
             raise BadPath
         further = unquote_to_bytes(reading)
         if further == reading:
