@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -83,6 +84,7 @@ class Worker:
         self._batches = count(1)
         self._flushing: asyncio.TimerHandle | None = None
         self._first_snapshot = asyncio.Event()
+        self._server: _Server | None = None
         self._by_port = {sock.getsockname()[1]: self.tables[region] for region, sock in config.listen.items()}
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in config.trusted_proxies]
         self._pseudonym = b"canary-router-" + hashlib.sha256(config.identity.encode()).hexdigest()[:8].encode()
@@ -236,12 +238,21 @@ class Worker:
         except TimeoutError:
             log.warning("worker %d: no snapshot from control yet; answering 503", self.config.index)
         tune_gc()
-        server = _Server(self)
-        await server.serve(sockets=list(self.config.listen.values()))
+        if not self.draining:
+            self._server = _Server(self)
+            await self._server.serve(sockets=list(self.config.listen.values()))
         self._flush()
         for task in background:
             task.cancel()
         self.pools.close()
+
+    def stop(self) -> None:
+        """Begins to drain, as SIGTERM does; `run` returns when what is under way has finished."""
+        if self._server is None:
+            self.draining = True
+            self._first_snapshot.set()
+        else:
+            self._server.should_exit = True
 
     async def _every(self, seconds: float, do: Any) -> None:
         while True:
@@ -289,6 +300,10 @@ class _Server(uvicorn.Server):
         )
         self._worker = worker
         self.server_state.connections = worker.connections
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: drains. uvicorn would raise it again at the end, before the last outcomes have left."""
+        self._worker.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening, then lets what is under way finish."""
