@@ -142,7 +142,9 @@ Size = Annotated[
 Timeout = Annotated[Duration, AfterValidator(_positive)]
 MaxBody = Annotated[Size, at_most(MAX_BODY, "1024GiB")]
 Buffer = Annotated[Size, at_most(MAX_BUFFER, "64MiB: it is memory, for each request under way")]
-Switch = Annotated[bool, _from_text(parse_switch), described({"type": "boolean"})]
+Switch = Annotated[
+    bool, _from_text(parse_switch), described({"type": ["boolean", "string"], "pattern": "^(true|false)$"})
+]
 Fallback = Annotated[bool, _from_text(parse_fallback), described({"const": "stable"})]
 ModelUri = Annotated[str, AfterValidator(_uri), described({"type": "string", "minLength": 1})]
 Url = Annotated[str, AfterValidator(names.check_url), described(_URL)]

@@ -32,7 +32,7 @@ def json_schema(kind: str) -> str:
 
 
 def _plain(schema: Any) -> Any:
-    """`schema` without what only says that an absent key is absent, and without made-up titles."""
+    """`schema` without made-up titles, and without defaults, which are in units that no operator writes."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):
@@ -56,4 +56,4 @@ def _by_pattern(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_noise(key: str, part: object) -> bool:
-    return part is None or (key == "title" and isinstance(part, str)) or (key == "default" and not part) or part == {}
+    return part is None or (key == "title" and isinstance(part, str)) or key == "default" or part == {}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from router.config.checks import check_model
 from router.config.names import check_name
-from router.config.problems import Problem, Report, did_you_mean
+from router.config.problems import Problem, Report, closest
 from router.config.schema import ModelConfig, RegionsFile
 from router.config.shape import read_shape, read_tree
 from router.config.yaml import MAX_BYTES, List, Map
@@ -28,7 +28,7 @@ __all__ = ["Loaded", "Problem", "digest_of", "load_model", "load_regions", "load
 MODELS = "models"
 REGIONS = "regions.yaml"
 SUFFIX = ".yaml"
-_FILES = ("regions.yaml", "router.yaml")
+_FILES = {"regions": REGIONS, "router": "router.yaml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _regions_of(root: Path, problems: list[Problem]) -> tuple[str, ...] | None:
     path = root / REGIONS
     try:
         text = read_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         problems.append(_unreadable(path, error))
@@ -171,14 +171,14 @@ def _model_files(root: Path, problems: list[Problem]) -> list[Path]:
     """The model files, by name. What is wrong with the folders themselves goes to `problems`."""
     folder = root / MODELS
     try:
-        for path in sorted(root.iterdir()):
-            problems += _misnamed(path)
         entries = sorted(folder.iterdir())
+        beside = sorted(root.iterdir())
     except OSError as error:
         problems.append(_no_folder(root, folder, error))
         return []
     files = [path for path in entries if not path.name.startswith(".")]
     models = [path for path in files if path.name.endswith(SUFFIX)]
+    problems += [problem for path in beside if (problem := _misnamed(path)) is not None]
     problems += [problem for path in files if (problem := _not_a_model(path)) is not None]
     if not models:
         problems.append(_at(folder, "holds no model; write models/<model>.yaml, one file for each"))
@@ -203,12 +203,12 @@ def _not_a_model(path: Path) -> Problem | None:
     return None
 
 
-def _misnamed(path: Path) -> list[Problem]:
-    """A file beside models/ that is meant to be regions.yaml or router.yaml and is not read, by its name."""
-    if path.name in _FILES or path.suffix.lower() not in {".yml", SUFFIX}:
-        return []
-    hint = did_you_mean(path.stem.lower() + SUFFIX, _FILES)
-    return [_at(path, f"no file of this name is read{hint}")] if hint else []
+def _misnamed(path: Path) -> Problem | None:
+    """A file beside models/ that is meant to be regions.yaml or router.yaml, and is not read, because of its name."""
+    if path.name in _FILES.values() or path.suffix.lower() not in {".yml", SUFFIX}:
+        return None
+    meant = closest(path.stem, _FILES)
+    return _at(path, f"no file of this name is read (did you mean '{_FILES[meant]}'?)") if meant else None
 
 
 def _unreadable(path: Path, error: OSError, model: str = "") -> Problem:

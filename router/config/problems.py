@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -95,9 +95,14 @@ def quote(text: str) -> str:
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """` (did you mean 'weight'?)` where a candidate is close to `word`, else an empty string."""
+    meant = closest(word, candidates)
+    return f" (did you mean {quote(meant)}?)" if meant else ""
+
+
+def closest(word: str, candidates: Iterable[str]) -> str:
+    """The candidate that `word` was probably meant to be; an empty string where none is close."""
     if len(word) > _MAX_SHOWN:
         return ""
-    known: Sequence[str] = list(islice(candidates, _MAX_CANDIDATES))
-    lowered = {candidate.lower(): candidate for candidate in known}
+    lowered = {candidate.lower(): candidate for candidate in islice(candidates, _MAX_CANDIDATES)}
     close = get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return f" (did you mean {quote(lowered[close[0]])}?)" if close else ""
+    return lowered[close[0]] if close else ""

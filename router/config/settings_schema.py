@@ -115,14 +115,23 @@ Admin = Annotated[str, AfterValidator(_admin), described(_ADDRESS)]
 Workers = Annotated[
     int,
     BeforeValidator(_workers),
-    described({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}),
+    described(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^(auto|[1-9][0-9]{0,3})$"},
+                {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS},
+            ]
+        }
+    ),
 ]
 Folder = Annotated[Path, BeforeValidator(_path), described({"type": "string", "minLength": 1})]
 RegistryUrl = Annotated[
     str, AfterValidator(names.check_url), described({"type": "string", "pattern": names.URL_PATTERN})
 ]
 Network = Annotated[str, AfterValidator(_network), described({"type": "string"})]
-Hash = Annotated[str, AfterValidator(_sha256), described({"type": "string", "pattern": "^[0-9a-fA-F]{64}$"})]
+Hash = Annotated[
+    str, AfterValidator(_sha256), described({"type": ["string", "number"], "pattern": "^[0-9a-fA-F]{64}$"})
+]
 
 
 class _Frozen(BaseModel):
