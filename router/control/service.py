@@ -3,7 +3,8 @@
 Rules:
 1. Looks, facts and batches come in; the controller decides; this module acts: publish first, then write and want.
 2. No part ends the process: each is started again, and says what is wrong through `problems`.
-3. A restarted control takes over what the workers hold before it sends them anything.
+3. A restarted control takes over what the workers hold, and sends nothing before it knows as much as was known, for
+   `HOLD_SECONDS` at most: the file it takes over from may be a little older than what the workers hold.
 4. Ready once, it stays ready until it drains: an edit that names a version which still warms up takes away no
    traffic, and must not take this router out of its load balancer together with all others that read the same git.
 """
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 SNAPSHOT_SECONDS = 0.2
 SWEEP_SECONDS = 1.0
 FORGET_SECONDS = 300.0
+HOLD_SECONDS = 3.0
+LOGGED_CHANGES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Control:
         self._kept_admissions: set[str] = set()
         self._kept_texts: dict[str, str] = {}
         self._was_ready = False
+        self._holding = False
 
     async def start(self) -> None:
         """Starts every part; returns at once, long before there is anything to serve."""
@@ -174,18 +178,20 @@ class Control:
     async def _follow_configs(self) -> None:
         reader = Reader(self.setup.config, self.clock, self._kept_texts)
         async for look in Watch(self.setup.config, self.clock).looks(reader):
-            if not self.workers.opened:
+            if not self.reloads.revision:
                 await self._take_over(look.changes)
             self.reloads.note(look, self.clock.wall())
             self._log(look)
             self._act(self.controller.apply(look.changes))
 
     def _log(self, look: Look) -> None:
-        for change in look.changes:
+        for change in look.changes[:LOGGED_CHANGES]:
             for problem in change.problems:
                 log.warning("%s", problem)
             what = "removed" if change.removed else f"config {change.digest[:12] or 'broken'}"
             log.info("model %s: %s", change.model, what)
+        if len(look.changes) > LOGGED_CHANGES:
+            log.info("and %d models more", len(look.changes) - LOGGED_CHANGES)
 
     async def _take_over(self, changes: Iterable[Change]) -> None:
         """Rule 3."""
@@ -193,6 +199,8 @@ class Control:
         if held is None:
             return
         self.workers.resume_after(held.sequence + 1)
+        self._holding = True
+        self._tasks.start("hold", self._hold)
         await asyncio.to_thread(self._remember, held, {change.model: change for change in changes})
 
     def _remember(self, held: SnapshotUpdate, changes: dict[str, Change]) -> None:
@@ -221,9 +229,20 @@ class Control:
                     self.keeper.admit(digest, name, version)
                     return
 
+    async def _hold(self) -> None:
+        await self.clock.sleep(HOLD_SECONDS)
+        self._release()
+
+    def _release(self) -> None:
+        """Ends the hold of rule 3."""
+        if self._holding:
+            self._holding = False
+            models = self.controller.models.values()
+            self.workers.publish({model.name: model.route for model in models if model.route is not None})
+
     def _act(self, decision: Decision) -> None:
         """Rule 1."""
-        if decision.routes or decision.removed or not self.workers.opened:
+        if not self._holding and (decision.routes or decision.removed or not self.workers.opened):
             self.workers.publish(decision.routes, decision.removed)
         for name in decision.removed:
             self._kept_texts.pop(name, None)
@@ -235,6 +254,8 @@ class Control:
         new, changed = self.controller.wants_changed()
         if changed:
             self._want(new)
+        if self._holding and self.reloads.revision and not self.missing():
+            self._release()
 
     def _want(self, new: set[Need]) -> None:
         if self._loader is None or self._prober is None:
@@ -295,6 +316,8 @@ class Control:
             applied = self.workers.applied()
             if not self.workers.opened or not self.reloads.revision:
                 return False, "the configs were not read yet", missing
+            if not self.controller.models and self.reloads.problems:
+                return False, "there are no configs", missing
             if missing:
                 return False, "versions are not ready yet", missing
             if len(applied) < self.setup.workers or not self.workers.all_hold(self.workers.snapshot.sequence):

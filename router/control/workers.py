@@ -7,7 +7,8 @@ Rules:
 3. A worker that does not read costs bounded memory: over the bound its connection is closed, it comes back and gets
    a whole snapshot. No worker waits for another.
 4. What is no frame of a known type closes that connection, and nothing else.
-5. Sequence numbers rise over restarts of control: they go on from the highest that a worker has held.
+5. Sequence numbers rise over restarts of control: they go on from the highest that a worker has held. The same number
+   never stands for two snapshots, so a worker that says hello with ours may hold another control's, and gets a new one.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class Workers:
             other.writer.transport.abort()
         connection.worker, connection.pid = hello.worker, hello.pid
         connection.sent = -1
-        if hello.sequence > self._snapshot.sequence:
+        if hello.sequence and hello.sequence >= self._snapshot.sequence:
             self.resume_after(hello.sequence)
             if self._opened:
                 self.publish({})

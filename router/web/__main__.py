@@ -20,8 +20,9 @@ import msgspec
 import uvicorn
 import uvloop
 
+from router import logs
 from router.clock import SystemClock
-from router.config.settings import Settings
+from router.config.settings_schema import Settings
 from router.control.health import HttpProbe
 from router.control.service import Control, Setup
 from router.lifeline import hold
@@ -57,8 +58,9 @@ def main() -> None:
     parser.add_argument("--lifeline", type=int, required=True)
     arguments = parser.parse_args()
     hold(arguments.lifeline)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s control %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.set_up("control")
+    for chatty in ("httpx", "watchfiles", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The server raises SIGTERM once more when it has ended in good order; that must not end us by signal.
     signal.signal(signal.SIGTERM, lambda *_: None)
