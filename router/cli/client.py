@@ -93,9 +93,11 @@ def find_router(admin: str | None, token_file: Path | None, settings: Path | Non
     Raises:
         OperatorError: the settings or the token file cannot be read.
     """
-    loaded = load_settings(settings, os.environ, {} if state is None else {"state": state})
-    named = admin or os.environ.get("CANARY_ROUTER_ADMIN")
-    url = _as_url(named or _really_at(loaded.state) or loaded.admin)
+    # Here the variable may also be a URL, which as a setting it may not.
+    environ = dict(os.environ)
+    named = environ.pop("CANARY_ROUTER_ADMIN", None)
+    loaded = load_settings(settings, environ, {"state": state})
+    url = _as_url(admin or named or _really_at(loaded.state) or loaded.admin)
     return AdminClient(url, _token(url, token_file, loaded))
 
 

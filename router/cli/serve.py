@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,43 +42,19 @@ log = logging.getLogger(__name__)
 @click.option("--trusted-proxies", metavar="NET,…", help="Whose X-Forwarded-For is believed.")
 @click.option("--drain-delay", metavar="DURATION", help="Unready for so long, then no listening.  [default: 0s]")
 @click.option("--grace", metavar="DURATION", help="What is in flight may take this long to finish.  [default: 30s]")
-def serve(config: Path | None, settings: Path | None, listen: Sequence[str], **flags: object) -> None:
+def serve(settings: Path | None, **flags: Any) -> None:
     """Run the router on a directory of configs.
 
     Every option has a key in router.yaml and a variable (CANARY_ROUTER_LISTEN …) of the same meaning; the option
     prevails over the variable, and that over the file.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    if listen:
-        given["listen"] = listeners(listen)
-    if config is not None:
-        given["config"] = config
-    loaded = load_settings(settings or _settings_beside(config), os.environ, given)
+    loaded = load_settings(settings or _settings_beside(flags["config"]), os.environ, flags)
     root = loaded.config or Path("config")
     warning = _look_at(root)
     logs.set_up("supervisor")
     if warning:
         log.warning(warning)
     sys.exit(run.serve(loaded.model_copy(update={"config": root.absolute()})))
-
-
-def listeners(values: Sequence[str]) -> str | dict[str, str]:
-    """What several `--listen` mean: one address, or addresses by region.
-
-    Raises:
-        click.UsageError: several, and not each with a region of its own.
-    """
-    if len(values) == 1 and "=" not in values[0]:
-        return values[0]
-    by_region: dict[str, str] = {}
-    for value in values:
-        region, equals, address = value.partition("=")
-        if not equals or not region:
-            raise click.UsageError(f"--listen {value}: several listeners need a region each, as eu-west=0.0.0.0:8080")
-        if region in by_region:
-            raise click.UsageError(f"--listen {value}: region {region!r} has a listener already")
-        by_region[region] = address
-    return by_region
 
 
 def _settings_beside(config: Path | None) -> Path | None:
