@@ -21,13 +21,6 @@ from xxhash import xxh64_intdigest
 SLOTS = 10_000
 
 
-class Share(NamedTuple):
-    """One version's part of a region: `version` and its effective `weight` in hundredths of a percent."""
-
-    version: str
-    weight: int
-
-
 class Slots(NamedTuple):
     """A region's slots as runs: run i covers the slots from `ends[i-1]` up to, not including, `ends[i]`.
 

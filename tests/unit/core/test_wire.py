@@ -1,0 +1,84 @@
+"""Frames between control and workers."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from router.core.outcome import Arm, ArmBatch, InFlight, OutcomeBatch, histogram_of
+from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, RoutingSnapshot, Target
+from router.core.split import lay_out
+from router.core.wire import Applied, Hello, Message, SnapshotUpdate, apply_update, decode, encode
+
+
+def route(name: str, digest: str = "d") -> ModelRoute:
+    stable = Target("v3", "ready", 9000, 9000, (Endpoint("tcp", "::1", 80, base_path="/x", healthy=False),), "a", name)
+    canary = Target("v4", "unready", 1000, 1000, (Endpoint("unix", "/run/x.sock"),), headers=(("authorization", "s"),))
+    region = RegionRoute("default", (stable, canary), 0, lay_out(0, [(1, 1000)]))
+    return ModelRoute(name, digest, {"default": region}, timeout=2.0, sticky_header="x-key")
+
+
+MESSAGES: list[Message] = [
+    SnapshotUpdate(7, None, {"fraud": route("fraud")}),
+    SnapshotUpdate(8, 7, {}, ("fraud",)),
+    Hello(3, 4711, 0),
+    Applied(3, 8),
+    OutcomeBatch(
+        1,
+        4711,
+        2,
+        (
+            ArmBatch(
+                Arm("fraud", "default", "v4", "b", 1000, 9000, True),
+                ((200, "ok", True, 5), (0, "abandoned", False, 1)),
+                histogram_of([0.1, 3.0]),
+                fallbacks=(("timeout", 2),),
+                retries=1,
+            ),
+        ),
+        (InFlight("fraud", "default", "v4", 3, 1),),
+        unknown_model=4,
+        malformed=5,
+    ),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_survives_its_frame(message: Message) -> None:
+    frame = encode(message)
+
+    assert int.from_bytes(frame[:4], "big") == len(frame) - 4
+    assert decode(frame[4:]) == message
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", b"\x80", msgspec.msgpack.encode({"type": "other"}), encode(MESSAGES[2])[4:-1]]
+)
+def test_what_is_no_message_is_refused(body: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(body)
+
+
+def test_a_whole_update_replaces_everything() -> None:
+    current = RoutingSnapshot(4, {"old": route("old")})
+
+    assert apply_update(current, SnapshotUpdate(9, None, {"new": route("new")})) == RoutingSnapshot(
+        9, {"new": route("new")}
+    )
+    assert apply_update(None, SnapshotUpdate(1, None, {})) == RoutingSnapshot(1, {})
+
+
+def test_a_change_applies_on_top_of_its_base() -> None:
+    current = RoutingSnapshot(4, {"a": route("a"), "b": route("b"), "c": route("c")})
+    update = SnapshotUpdate(5, 4, {"b": route("b", "changed"), "d": route("d")}, ("a", "never there"))
+
+    assert apply_update(current, update) == RoutingSnapshot(
+        5, {"b": route("b", "changed"), "c": route("c"), "d": route("d")}
+    )
+
+
+def test_a_change_that_does_not_fit_is_not_applied() -> None:
+    update = SnapshotUpdate(6, 5, {})
+
+    assert apply_update(None, update) is None
+    assert apply_update(RoutingSnapshot(4, {}), update) is None
