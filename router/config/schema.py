@@ -49,9 +49,10 @@ def _one_of(*keys: str) -> dict[str, Any]:
     return {"oneOf": [{"required": [key]} for key in keys]}
 
 
-def _half_of_timeout(values: Mapping[str, Any]) -> float:
-    half: float = values.get("timeout", DEFAULT_TIMEOUT) / 2
-    return half
+def _default_attempt(values: Mapping[str, Any]) -> float:
+    # Half of the time is for a second attempt; where there can be none, the only one has it all.
+    timeout: float = values.get("timeout", DEFAULT_TIMEOUT)
+    return timeout / 2 if values.get("idempotent") else timeout
 
 
 def _within_max_body(values: Mapping[str, Any]) -> int:
@@ -136,11 +137,12 @@ class ModelConfig(_Frozen):
     timeout: Timeout = Field(
         DEFAULT_TIMEOUT, description="Deadline of one prediction, all attempts together (default 30s, at most 24h)."
     )
-    attempt_timeout: Timeout = Field(
-        default_factory=_half_of_timeout, description="Deadline of one attempt (default: half of timeout)."
-    )
     idempotent: Switch = Field(
         False, description="A prediction may be computed twice: allows retry and fallback (default false)."
+    )
+    attempt_timeout: Timeout = Field(
+        default_factory=_default_attempt,
+        description="Deadline of one attempt (default: half of timeout if idempotent, else all of it).",
     )
     fallback: Fallback = Field(
         False, description="A canary's failure is answered by stable (default none; needs idempotent: true)."

@@ -54,7 +54,7 @@ def test_requests_gets_the_answer_of_the_version_that_its_key_belongs_to(
         for number in range(40):
             response = session.post(
                 f"{router.url}/models/wine/invocations",
-                json=mlflow_server.request(0, 60, 150),
+                json=mlflow_server.request(0, 1, 2),
                 headers={"x-customer-id": f"c{number}"},
                 timeout=10,
             )
