@@ -45,7 +45,6 @@ class Children:
         self._specs: dict[str, dict[str, object]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self.known: dict[str, Child] = {}
-        self.listed = asyncio.Event()
         self.draining = False
 
     def run(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
@@ -109,7 +108,6 @@ class Children:
             self.known.clear()
             for entry in listed:
                 self._note(entry)
-            self.listed.set()
 
     def _note(self, entry: Mapping[str, object]) -> None:
         pid, code, restarts = entry.get("pid"), entry.get("exit"), entry.get("restarts")

@@ -194,8 +194,10 @@ class Loader:
                 break
             except (RouterError, OSError, KeyError) as error:
                 resolution.backoff.fail()
-                resolution.reason = f"{need.uri} cannot be resolved: {error}"
-                log.warning("model %s: %s", need.model, resolution.reason)
+                reason = f"cannot be resolved: {_one_line(error)}"
+                if reason != resolution.reason:
+                    log.warning("model %s: %s %s", need.model, need.uri, reason)
+                resolution.reason = reason
                 self._on_change([need])
             await self._clock.sleep(resolution.backoff.pause)
         self._keep_pin(need, pin)
@@ -222,8 +224,10 @@ class Loader:
             except (RouterError, OSError) as error:
                 self._children.stop(server.name)
                 server.backoff.fail()
-                server.state, server.reason = "unready", str(error)
-                log.warning("%s cannot be loaded: %s", server.pin.uri, error)
+                reason = f"cannot be loaded: {_one_line(error)}"
+                if reason != server.reason:
+                    log.warning("%s %s", server.pin.uri, reason)
+                server.state, server.reason = "unready", reason
                 self._tell(server)
             await self._clock.sleep(server.backoff.pause)
         server.state, server.reason = "ready", ""
@@ -311,6 +315,12 @@ class Loader:
     async def close(self) -> None:
         """Ends all work; the servers go on."""
         await self._tasks.close()
+
+
+def _one_line(error: Exception) -> str:
+    hint = error.hint if isinstance(error, RouterError) else ""
+    text = error.message if isinstance(error, RouterError) else str(error)
+    return " ".join(f"{text} ({hint})".split() if hint else text.split())
 
 
 async def _answers(client: httpx.AsyncClient) -> bool:
