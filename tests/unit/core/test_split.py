@@ -88,17 +88,13 @@ def test_share_is_met_within_half_a_point(weight: int) -> None:
 
 
 @given(first=st.integers(0, 6000), second=st.integers(0, 4000))
-def test_shares_of_two_canaries_are_met(first: int, second: int) -> None:
+def test_two_canaries_get_exactly_their_slots(first: int, second: int) -> None:
     slots = lay_out(0, [(1, first), (2, second)])
     covered = [0, 0, 0]
     for end, start, index in zip(slots.ends, (0, *slots.ends), slots.choices, strict=False):
         covered[index] += end - start
 
     assert covered == [SLOTS - first - second, first, second]
-    got = [0, 0, 0]
-    for slot in SLOT_OF_KEYS[::5]:
-        got[slots.version_at(slot)] += 1
-    assert all(abs(n / 20_000 - share / SLOTS) < 0.015 for n, share in zip(got, covered, strict=True))
 
 
 @given(
