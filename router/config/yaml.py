@@ -36,7 +36,6 @@ _PLAIN_WORDS = {
     "mapping values are not allowed in this context": "a ':' stands where no key can be; quote text that holds ': '",
     "could not find expected ':'": "a key without its ':'; indent what belongs to the line before",
     "did not find expected key": "the indentation fits neither the line before nor an outer one, or text is unquoted",
-    "found unexpected end of stream": "a quote is never closed",
     "did not find expected ',' or ']'": "a '[' is never closed, or a ',' is missing",
     "did not find expected ',' or '}'": "a '{' is never closed, or a ',' is missing",
     "did not find expected node content": "a value is missing",
@@ -148,6 +147,12 @@ def _spot(mark: Any) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
+def _plain_words(problem: str, found: str) -> str:
+    if problem == "found character that cannot start any token":
+        return "a tab; indent with spaces" if found == "\t" else f"a value that begins with '{found}' needs quotes"
+    return _PLAIN_WORDS.get(problem, problem)
+
+
 class _Builder:
     """Builds the tree of one text from the parser's events."""
 
@@ -156,6 +161,7 @@ class _Builder:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.CSafeLoader)
         self._flaws: list[Flaw] = []
         self._values = 0
+        self._open: list[tuple[int, int]] = []
 
     def build(self) -> Tree:
         root: Node | None = None
@@ -197,9 +203,14 @@ class _Builder:
             return self._scalar(event, path)
         if depth >= MAX_DEPTH:
             self._stop(line, column, path[:6], f"nested deeper than {MAX_DEPTH} levels")
+        self._open.append((line, column))
+        node: Node
         if isinstance(event, yaml.SequenceStartEvent):
-            return List(tuple(self._items(path, depth)), line, column)
-        return Map(self._entries(path, depth), line, column)
+            node = List(tuple(self._items(path, depth)), line, column)
+        else:
+            node = Map(self._entries(path, depth), line, column)
+        self._open.pop()
+        return node
 
     def _refuse_decoration(self, event: Any, path: Path) -> None:
         if event.anchor is not None:
@@ -246,17 +257,18 @@ class _Builder:
         return True
 
     def _note_syntax(self, error: yaml.MarkedYAMLError) -> None:
+        lines = re.split("\r\n|\r|\n", self._text)
         line, column = _spot(error.problem_mark)
-        problem = str(error.problem)
-        if problem == "found character that cannot start any token":
-            found = re.split("\r\n|\r|\n", self._text)[line - 1][column - 1]
-            message = (
-                "a tab; indent with spaces" if found == "\t" else f"a value that begins with '{found}' needs quotes"
-            )
-        else:
-            message = _PLAIN_WORDS.get(problem, problem)
-        if error.context_mark is not None and error.context_mark.line + 1 != line:
-            message += f" (begun in line {error.context_mark.line + 1})"
+        begun = _spot(error.context_mark) if error.context_mark else (line, column)
+        end = (len(lines), len(lines[-1]))
+        if (line, column) > end:
+            # Nobody finds a mistake behind the last character; it lies where the unfinished thing begins.
+            unfinished = next((spot for spot in (begun, *reversed(self._open)) if spot <= end), (1, 1))
+            self._flaws.append(Flaw(*unfinished, (), "not YAML: the file ends before what begins here is complete"))
+            return
+        message = _plain_words(str(error.problem), lines[line - 1][column - 1 : column])
+        if begun[0] != line:
+            message += f" (begun in line {begun[0]})"
         self._flaws.append(Flaw(line, column, (), f"not YAML: {message}"))
 
     def _stop(self, line: int, column: int, path: Path, message: str) -> NoReturn:
