@@ -65,7 +65,8 @@ def test_an_edit_is_applied_while_serving_and_a_mistake_is_not(tmp_path: Path) -
 
 
 def test_an_empty_repository_starts_and_a_first_model_is_served(tmp_path: Path) -> None:
-    with StubUpstream() as upstream, RouterProcess(tmp_path) as router:
+    with StubUpstream() as upstream, RouterProcess(tmp_path, ready=False) as router:
+        assert eventually(lambda: router.get("/readyz")[0] == 503)
         assert router.predict("fraud").status == 404
         router.edit("fraud", forwarding("fraud", upstream.url))
         eventually(lambda: router.predict("fraud").status == 200)
