@@ -31,14 +31,19 @@ class Refused(Exception):  # noqa: N818 - a verdict on a request, not an error o
         self.detail = detail
 
 
-def find(table: Table, target: bytes) -> Match | None:
+def find(exchange: Exchange, table: Table) -> Match | None:
     """Where a target leads that is not a canonical one; None for a path of the router's own.
+
+    A target in absolute form becomes one in origin form, and its authority wins over Host.
 
     Raises:
         Refused: no such model or path, or the path could leave its model's prefix.
     """
+    target = exchange.target
     if not target.startswith(b"/"):
-        target = origin_form(target)
+        authority, target = origin_form(target)
+        exchange.target = target
+        exchange.forwarded = exchange.client.forward_for(exchange.special, authority)
     try:
         match = table.match(target)
     except UnknownModel:
@@ -60,7 +65,7 @@ def own_answer(method: bytes, target: bytes, *, ready: bool) -> bytes:
     Raises:
         Refused: the method does not fit, or the router is not ready.
     """
-    path = origin_form(target).partition(b"?")[0]
+    path = target.partition(b"?")[0]
     if method not in (b"GET", b"HEAD"):
         raise Refused(Problems.WRONG_METHOD)
     if path == b"/v2/health/ready" and not ready:
@@ -108,10 +113,16 @@ def _overriding(arm: LiveArm | None) -> LiveArm:
     return arm
 
 
-def origin_form(target: bytes) -> bytes:
-    """The path and query of a target in absolute form; `target` itself where it has another form."""
+def origin_form(target: bytes) -> tuple[bytes, bytes]:
+    """The authority, and the path with its query, of a target in absolute form.
+
+    Raises:
+        Refused: it has another form, or its authority cannot be a Host.
+    """
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
-        return target
-    _, slash, path = rest.partition(b"/")
-    return slash + path if slash else b"/"
+        raise Refused(Problems.UNKNOWN_PATH)
+    authority, slash, path = rest.partition(b"/")
+    if not authority or not headers.is_host(authority):
+        raise Refused(Problems.MALFORMED)
+    return authority, slash + path if slash else b"/"

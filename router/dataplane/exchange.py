@@ -132,7 +132,7 @@ class Exchange:
             return
         try:
             table = self.client.table
-            match = table.exact.get(self.target) or find(table, self.target)
+            match = table.exact.get(self.target) or find(self, table)
             if match is None:
                 self._answer(own_answer(self.method, self.target, ready=self.client.worker.ready))
                 return

@@ -30,6 +30,7 @@ FORWARDED = 4096
 VIA = 8192
 DROPPED = 16384
 FORWARDED_PROTO = 32768
+FORWARDED_HOST = 65536
 
 HOP_BY_HOP = frozenset(
     {
@@ -56,7 +57,7 @@ _REQUEST_KINDS = {
     b"cookie": COOKIE,
     b"x-forwarded-for": FORWARDED_FOR,
     b"x-forwarded-proto": FORWARDED_PROTO,
-    b"x-forwarded-host": FORWARDED,
+    b"x-forwarded-host": FORWARDED_HOST,
     b"forwarded": FORWARDED,
     b"via": VIA,
     **dict.fromkeys(HOP_BY_HOP, DROPPED),

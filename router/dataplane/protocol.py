@@ -26,6 +26,7 @@ from router.dataplane.headers import (
     ENCODING,
     FORWARDED,
     FORWARDED_FOR,
+    FORWARDED_HOST,
     FORWARDED_PROTO,
     HOST,
     LENGTH,
@@ -40,11 +41,13 @@ from router.dataplane.problems import Problem, Problems
 from router.dataplane.timers import NEVER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from router.dataplane.routes import Table
     from router.dataplane.worker import Worker
 
 ONCE = HOST | LENGTH | ENCODING
-FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED | VIA
+FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED_HOST | FORWARDED | VIA
 
 
 class ClientConnection(asyncio.Protocol):
@@ -222,19 +225,22 @@ class ClientConnection(asyncio.Protocol):
         exchange.target = self.url
         exchange.lines = self.lines
         exchange.seen = seen
-        exchange.forwarded = self.forwarded
-        if seen & LENGTH:
-            exchange.length = self.length
-        if self.special is not None:
-            exchange.special = self.special
-            self.special = None
-            if seen & FORWARDING and (self.trusted or seen & VIA):
-                exchange.forwarded = self._forward_for(exchange.special)
-        own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
-        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else self.worker.new_id()
         if not version_11 or method == b"CONNECT":
             exchange.version_11 = version_11
             self._check_rare(parser.get_http_version(), method, seen)
+        exchange.forwarded = self.forwarded
+        if seen & LENGTH:
+            exchange.length = self.length
+        trailers = 0
+        if self.special is not None:
+            exchange.special = self.special
+            self.special = None
+            if seen & ENCODING:
+                trailers = HOST  # so that a Host among the trailers means nothing
+            if seen & FORWARDING and (self.trusted or seen & VIA):
+                exchange.forwarded = self.forward_for(exchange.special, self.host)
+        own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
+        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else self.worker.new_id()
         limits = self.worker.limits
         if (
             self.head_bytes + self.read_size > limits.head
@@ -248,7 +254,8 @@ class ClientConnection(asyncio.Protocol):
         self.arriving = exchange
         self.lines = []
         self.url = b""
-        self.seen = self.length = self.head_bytes = 0
+        self.seen = trailers
+        self.length = self.head_bytes = 0
         if self.head_deadline != NEVER:
             self.head_deadline = NEVER
         if self.current is None:
@@ -288,23 +295,27 @@ class ClientConnection(asyncio.Protocol):
         self.host = value
         self.forwarded = self.worker.forwarding(self.peer, value)
 
-    def _forward_for(self, special: dict[int | bytes, bytes]) -> bytes:
-        """The forwarding lines of a request that came through proxies (rule 5)."""
+    def forward_for(self, special: Mapping[int | bytes, bytes], host: bytes) -> bytes:
+        """The forwarding lines of a request for `host` that came through proxies (rule 5)."""
         via = special.get(VIA, b"")
         if not self.trusted:
-            return self.worker.forwarding(self.peer, self.host, via=via)
+            return self.worker.forwarding(self.peer, host, via=via)
         https = special.get(FORWARDED_PROTO, b"").lower() == b"https"
         return self.worker.forwarding(
             self.peer,
-            self.host,
+            host,
             proto=b"https" if https else b"http",
+            asked_for=special.get(FORWARDED_HOST, b""),
             before=special.get(FORWARDED_FOR, b""),
+            forwarded=special.get(FORWARDED, b""),
             via=via,
         )
 
     def _check_rare(self, version: str, method: bytes, seen: int) -> None:
         if version not in ("1.0", "1.1") or (version == "1.0" and seen & ENCODING) or method == b"CONNECT":
             self.fault = self.fault or Problems.MALFORMED
+        if not seen & HOST:
+            self._new_host(b"")
 
     def _check_limits(self) -> None:
         limits = self.worker.limits

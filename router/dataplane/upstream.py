@@ -150,14 +150,16 @@ class UpstreamConnection(asyncio.Protocol):
         status = self.parser.get_status_code()
         if status < 200:
             self.lines.clear()
+            self.seen = 0
+            self.nominated = frozenset()
             return
         self.status = status
         self.head_done = True
         if not self.seen & LENGTH:
             self.length = b""
-        self.head_lines = len(self.lines)
         if self.nominated:
             self.lines[:] = without(self.lines, self.nominated)
+        self.head_lines = len(self.lines)
         exchange = self.exchange
         if exchange is not None and exchange.method == b"HEAD" and self.length not in (b"", b"0"):
             # The parser would wait for a body that never comes; what is behind the head is nobody's.

@@ -108,17 +108,34 @@ class Worker:
         return any(address in network for network in self._trusted)
 
     def forwarding(
-        self, peer: bytes, host: bytes, *, proto: bytes = b"http", before: bytes = b"", via: bytes = b""
+        self,
+        peer: bytes,
+        host: bytes,
+        *,
+        proto: bytes = b"http",
+        asked_for: bytes = b"",
+        before: bytes = b"",
+        forwarded: bytes = b"",
+        via: bytes = b"",
     ) -> bytes:
-        """The forwarding header lines of requests from `peer` that were sent to `host`."""
+        """The forwarding header lines of requests from `peer` that were sent to `host`.
+
+        Args:
+            peer: the address at the other end of the connection.
+            host: what the request says in Host.
+            proto, asked_for, before, forwarded: what a trusted peer says in X-Forwarded-Proto, -Host and -For and in
+                Forwarded.
+            via: the proxies before, whoever says so.
+        """
         node = b'"[%b]"' % peer if b":" in peer else peer
         return (
             b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n"
-            b'forwarded: for=%b;host="%b";proto=%b\r\nvia: %b1.1 %b\r\n'
+            b'forwarded: %bfor=%b;host="%b";proto=%b\r\nvia: %b1.1 %b\r\n'
             % (
                 before + b", " + peer if before else peer,
                 proto,
-                host,
+                asked_for or host,
+                forwarded + b", " if forwarded else b"",
                 node,
                 host,
                 proto,
