@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -35,6 +36,8 @@ ROUNDS = {"eu-west": 12, "us-east": 2}
 EDITED_REGION = "eu-west"
 EDITED = {"v1": 50, "v2": 50}
 EDIT_AFTER = 400
+# What the demo needs beside the router's own dependencies: a whole MLflow, and models to train.
+_NEEDED = ("mlflow", "flask", "sqlalchemy", "sklearn", "skops", "pandas")
 # Wanted for the registry, the admin port, and a listener for each region.
 _PORTS = (5000, 9090, 8080, 8081)
 _PATH = f"/models/{MODEL}/invocations"
@@ -74,6 +77,7 @@ class Scene:
 )
 def demo(directory: Path) -> None:
     """Train two real models, serve them 90/10 and compare them."""
+    _check_installed()
     console = Console(highlight=False, soft_wrap=True)
     with open_stage(directory) as stage:
         scene = _set(directory.absolute())
@@ -84,6 +88,15 @@ def demo(directory: Path) -> None:
         _move(stage, scene, rows, seen, console)
         if sys.stdout.isatty():
             _keep_serving(stage, scene, console)
+
+
+def _check_installed() -> None:
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise OperatorError(
+            f"the demo needs libraries that are missing: {', '.join(missing)}",
+            hint="install them with: pip install 'canary-router[demo]'",
+        )
 
 
 def _set(root: Path) -> Scene:

@@ -21,6 +21,7 @@ from router.errors import UpstreamError
 CLOCK = SystemClock()
 _AT_ONCE = 8
 _TIMEOUT = 30.0
+_TOLD_CHARACTERS = 300
 
 
 class HeldOut(NamedTuple):
@@ -97,10 +98,12 @@ async def _ask(client: httpx.AsyncClient, visit: Visit, rows: HeldOut, path: str
         right = answer.json()["predictions"] == [rows.labels[row]]
         return Told(visit, answer.headers["x-model-version"], sent, took, right, "")
     except httpx.HTTPStatusError as refused:
-        return _failed(visit, sent, f"HTTP {refused.response.status_code}: {refused.response.text[:200]}")
+        answer = refused.response
+        fault = f"HTTP {answer.status_code}: {answer.text[:_TOLD_CHARACTERS]}"
+        return _failed(visit, sent, fault, answer.headers.get("x-model-version", ""))
     except (httpx.HTTPError, ValueError, KeyError) as fault:
         return _failed(visit, sent, f"{type(fault).__name__}: {fault}")
 
 
-def _failed(visit: Visit, sent: float, fault: str) -> Told:
-    return Told(visit, "", sent, CLOCK.monotonic() - sent, right=False, fault=fault)
+def _failed(visit: Visit, sent: float, fault: str, version: str = "") -> Told:
+    return Told(visit, version, sent, CLOCK.monotonic() - sent, right=False, fault=fault)

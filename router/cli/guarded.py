@@ -2,7 +2,8 @@
 
 Rules:
 1. FD is the read end of a pipe whose write end the asking process alone holds. Its end, however that process died,
-   ends the command: SIGTERM to its whole process group, and SIGKILL after ten seconds.
+   ends the command: SIGTERM to it, so that it can end its own children in order; SIGTERM to whatever of its process
+   group is left then, or after ten seconds; and SIGKILL half a second later.
 2. SIGTERM to the guard does the same; SIGINT is for the asking process to interpret.
 3. Its exit code is the command's.
 """
@@ -14,9 +15,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
+from router.clock import SystemClock
+
 GRACE = 10.0
+LAST_WORD = 0.5
+_POLL = 0.02
+_CLOCK = SystemClock()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,22 +44,31 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
+    child.terminate()
+    code = _wait(child)
     _signal_group(child, signal.SIGTERM)
+    deadline = _CLOCK.monotonic() + LAST_WORD
+    while _signal_group(child, 0) and _CLOCK.monotonic() < deadline:
+        time.sleep(_POLL)
+    _signal_group(child, signal.SIGKILL)
+    child.wait()
+    return code
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
     try:
         return child.wait(GRACE)
     except subprocess.TimeoutExpired:
         return -signal.SIGKILL
-    finally:
-        # Whatever of the group is left did not heed the first signal.
-        _signal_group(child, signal.SIGKILL)
-        child.wait()
 
 
-def _signal_group(child: subprocess.Popen[bytes], sig: signal.Signals) -> None:
+def _signal_group(child: subprocess.Popen[bytes], sig: int) -> bool:
+    """Whether there was anybody to send it to."""
     try:
         os.killpg(child.pid, sig)
     except ProcessLookupError:
-        return
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -264,10 +264,7 @@ class Loader:
         ) as client:
             while not await _answers(client):
                 if server.ended.is_set():
-                    raise UpstreamError(
-                        f"the model server ended with code {server.exit} before it answered",
-                        hint="its last line in the router's output says why",
-                    )
+                    raise await asyncio.to_thread(_why_it_ended, server)
                 if self._clock.monotonic() > deadline:
                     raise UpstreamError(f"the model server did not answer GET /ping within {LOAD_SECONDS:.0f} s")
                 await self._clock.sleep(PING_SECONDS)
@@ -321,6 +318,23 @@ def _one_line(error: Exception) -> str:
     hint = error.hint if isinstance(error, RouterError) else ""
     text = error.message if isinstance(error, RouterError) else str(error)
     return " ".join(f"{text} ({hint})".split() if hint else text.split())
+
+
+class _Fault(msgspec.Struct):
+    error: str
+    hint: str = ""
+
+
+def _why_it_ended(server: _Server) -> UpstreamError:
+    """What the server left beside its socket, where it came so far as to know what is wrong with its model."""
+    try:
+        told = msgspec.json.decode(server.socket.with_name(server.socket.name + ".fault").read_bytes(), type=_Fault)
+    except (OSError, msgspec.MsgspecError):
+        return UpstreamError(
+            f"the model server ended with code {server.exit} before it answered",
+            hint="its last line in the router's output says why",
+        )
+    return UpstreamError(told.error, hint=told.hint)
 
 
 async def _answers(client: httpx.AsyncClient) -> bool:
