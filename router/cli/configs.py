@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from router.config.settings import check_router_file
 @click.command()
 @click.argument("directory", metavar="[DIR]", default="config", type=click.Path(path_type=Path))
 @output_option
-def validate(directory: Path, output: str) -> None:
+@click.pass_context
+def validate(context: click.Context, directory: Path, output: str) -> None:
     """Report every problem in the configs in DIR, the folder that holds models/ (default: config).
 
     Exits with 1 if there is one.
@@ -32,7 +32,7 @@ def validate(directory: Path, output: str) -> None:
     loaded = load_repository(directory)
     problems = [*loaded.problems, *_of_router(directory)]
     click.echo(_told(loaded, problems, output))
-    sys.exit(1 if problems else 0)
+    context.exit(1 if problems else 0)
 
 
 @click.command()

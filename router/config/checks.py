@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from router.config.fields import DEFAULT_REGION
-from router.config.problems import Report, did_you_mean, quote
+from router.config.problems import Report, one_of, quote
 from router.config.scalars import ALL, format_weight, parse_duration, parse_size, parse_weight
 from router.config.schema import DEFAULT_MAX_BODY, DEFAULT_TIMEOUT, MAX_REGIONS, MAX_VERSIONS
 from router.config.yaml import Broken, Entry, Map, Node, Path, Text
@@ -121,8 +121,8 @@ def _check_stable(root: Map, versions: Mapping[str, Entry], report: Report) -> N
 
 
 def _check_defined(at: Text, path: Path, versions: Mapping[str, Entry], report: Report) -> None:
-    if versions and at.text not in versions and not report.full:
-        hint = did_you_mean(at.text, versions)
+    if versions and at.text not in versions:
+        hint = "" if report.full else one_of(at.text, versions)
         report.add(at.line, at.column, path, f"no version {quote(at.text)} is defined under versions{hint}")
 
 
@@ -174,8 +174,8 @@ def _check_region_names(
     known = {*regions, DEFAULT_REGION}
     for path in places:
         for region, entry in _entries(root, *map(str, path)).items():
-            if region not in known and not report.full:
-                hint = did_you_mean(region, sorted(known))
+            if region not in known:
+                hint = "" if report.full else one_of(region, sorted(known))
                 message = f"regions.yaml has no region {quote(region)}{hint}"
                 report.add(entry.key.line, entry.key.column, (*path, region), message)
 

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -58,11 +58,15 @@ class Report:
     def add(self, line: int, column: int, path: Iterable[object], message: str) -> None:
         """Adds a problem at `line` and `column`; `path` holds keys (str) and list indices (int)."""
         problem = Problem(self.file, line, column, path_text(path), message, self.model)
-        if not self.full:
+        if self.full:
+            self.cut(line, column)
+        else:
             self._problems.append(problem)
-        elif self._left_out is None:
-            more = f"and more: only the first {MAX_PROBLEMS} problems of a file are shown"
-            self._left_out = Problem(self.file, line, column, "", more, self.model)
+
+    def cut(self, line: int, column: int) -> None:
+        """Says once that there are more problems, the next of them at `line` and `column`."""
+        more = f"and more: only the first {MAX_PROBLEMS} problems of a file are shown"
+        self._left_out = self._left_out or Problem(self.file, line, column, "", more, self.model)
 
     def problems(self) -> tuple[Problem, ...]:
         """What was added, in the order of the file."""
@@ -97,6 +101,13 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """` (did you mean 'weight'?)` where a candidate is close to `word`, else an empty string."""
     meant = closest(word, candidates)
     return f" (did you mean {quote(meant)}?)" if meant else ""
+
+
+def one_of(word: str, candidates: Collection[str]) -> str:
+    """As `did_you_mean`, or else the first of the candidates: ` (there are 'v3', 'v4')`."""
+    known = list(islice(candidates, 6))
+    listed = ", ".join(map(quote, known[:5])) + (", …" if len(known) > 5 else "")
+    return did_you_mean(word, candidates) or f" (there {'is' if len(known) == 1 else 'are'} {listed})"
 
 
 def closest(word: str, candidates: Iterable[str]) -> str:

@@ -182,12 +182,13 @@ def _contradictions(given: _Given) -> list[str]:
     """What is wrong although each value by itself is right."""
     found: list[str] = []
     values, origins = given.values, given.origins
-    listen = values.get("listen", {})
-    if "region" in values and listen and SINGLE not in listen:
+    if "region" in values and SINGLE not in values.get("listen", {SINGLE: ""}):
         found.append(f"{origins['region']}: is for a single listener, and {origins['listen']} names regions itself")
-    admin = values.get("admin", "")
+    defaults = RouterFile()
+    listen, admin = values.get("listen", defaults.listen), values.get("admin", defaults.admin)
     if admin in listen.values() and not admin.endswith(":0"):
-        found.append(f"{origins['admin']}: {origins['listen']} has the same address; each needs a port of its own")
+        first, second = (origins.get(key, f"{key} (by default)") for key in ("admin", "listen"))
+        found.append(f"{first}: {second} has the same address; each needs a port of its own")
     return found
 
 

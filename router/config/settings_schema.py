@@ -108,6 +108,7 @@ Address = Annotated[str, AfterValidator(names.check_address), described(_ADDRESS
 Listen = Annotated[
     Mapping[Annotated[str, AfterValidator(_region_name)], Address],
     BeforeValidator(_single),
+    Field(min_length=1),
     AfterValidator(_distinct),
     described({"anyOf": [_ADDRESS, {"type": "object", "additionalProperties": _ADDRESS, "propertyNames": _NAMES}]}),
 ]

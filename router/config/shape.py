@@ -29,6 +29,7 @@ LATER = {
 _KEY = "[key]"
 _EXPECTED = {
     "string_type": "text",
+    "path_type": "text",
     "int_type": "a single value",
     "float_type": "a single value",
     "bool_type": "a single value",
@@ -76,6 +77,7 @@ def read_shape(kind: type[M], root: Node, report: Report, *, folder: Path | None
         details = error.errors(include_url=False, include_input=False)
     for detail in details:
         if report.full:
+            report.cut(root.line, root.column)
             break
         _tell(kind, root, detail, report, LATER.get(later, frozenset()))
     return None

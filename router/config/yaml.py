@@ -233,9 +233,7 @@ class _Builder:
 
     def _entries(self, path: Path, depth: int) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
-        for event in self._events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._node(event, path, depth + 1)
             name = (*path, key.text) if isinstance(key, Text) else path
             value = self._node(next(self._events), name, depth + 1)
