@@ -151,10 +151,19 @@ class Exchange:
             self.body = self.rest
             self._dispatch(now)
         else:
-            if self.continue_awaited:
-                self.client.transport.write(CONTINUE)
             self.pending = []
+            if self.continue_awaited and not self._say_continue(now):
+                return
             self.body_arrived()
+
+    def _say_continue(self, now: float) -> bool:
+        """Asks for the body, unless it is already plain that nobody could take it."""
+        arm = self.picked or self.route.single
+        if arm is not None and not arm.admitted:
+            self._dispatch(now)
+            return False
+        self.client.transport.write(CONTINUE)
+        return True
 
     def _answer(self, body: bytes) -> None:
         """A 200 of the router's own."""
@@ -684,6 +693,10 @@ def chunk(data: bytes, *, last: bool) -> bytes:
 
 def bodiless_framing(connection: UpstreamConnection, status: int) -> bytes:
     """The framing of a response that has no body whatever its head says; HEAD keeps its length."""
+    if connection.body:
+        # A body came all the same, or a part of it: who knows what comes next.
+        connection.body.clear()
+        connection.keep_alive = False
     if connection.length and status != 204:
         return b"content-length: %b\r\n\r\n" % connection.length
     return b"\r\n"

@@ -22,6 +22,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from router.dataplane import headers
 from router.dataplane.exchange import Exchange
 from router.dataplane.headers import (
+    CONNECTION,
     COOKIE,
     ENCODING,
     FORWARDED,
@@ -250,6 +251,7 @@ class ClientConnection(asyncio.Protocol):
             self._check_limits()
         if self.fault is not None:
             exchange.fault = self.fault
+            exchange.keep_alive = False
             self.fault = None
         self.arriving = exchange
         self.lines = []
@@ -269,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self.arriving
         if exchange is None:
             return
-        if exchange.seen & UPGRADE and not self.resuming and exchange.has_body:
+        if exchange.seen & UPGRADE and exchange.has_body and self.parser.should_upgrade():
             return  # the parser skips the body of an upgrade; see `_after_upgrade`
         body = self.body
         if body:
@@ -394,23 +396,30 @@ class ClientConnection(asyncio.Protocol):
 
         It has skipped the body, too; a fresh parser, told of the same framing, reads what is there.
         """
-        exchange = self.arriving
-        self.parser = HttpRequestParser(self)
-        if exchange is not None:
-            framing = (
-                b"transfer-encoding: chunked" if exchange.seen & ENCODING else b"content-length: %d" % exchange.length
-            )
-            self.resuming = True
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
-            self.lines.clear()
-            self.resuming = False
-        if rest:
+        while True:
+            self.parser = HttpRequestParser(self)
+            if self.arriving is not None:
+                self._resume(self.arriving)
+            if not rest or self.deaf:
+                return
             try:
                 self.parser.feed_data(rest)
             except HttpParserUpgrade as upgrade:
-                self._after_upgrade(rest[upgrade.args[0] :])
+                rest = rest[upgrade.args[0] :]
             except HttpParserError:
                 self._malformed()
+                return
+            else:
+                return
+
+    def _resume(self, exchange: Exchange) -> None:
+        """Tells a fresh parser how the body of `exchange` is framed."""
+        framing = b"transfer-encoding: chunked" if exchange.seen & ENCODING else b"content-length: %d" % exchange.length
+        self.resuming = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+        self.resuming = False
+        if b"close" in exchange.special.get(CONNECTION, b"").lower():
+            exchange.keep_alive = False
 
     def _body_grew(self, current: Exchange, size: int) -> None:
         self.wire_bytes += size
@@ -468,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
         if self.body_deadline != NEVER:
             self.body_deadline = NEVER
         if not exchange.keep_alive:
-            self._close(unread=not exchange.whole)
+            self._close(unread=not exchange.whole or self.reading_paused)
         elif self.waiting:
             self.current = self.waiting.popleft()
             self.current.begin()

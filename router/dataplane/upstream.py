@@ -161,7 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.lines[:] = without(self.lines, self.nominated)
         self.head_lines = len(self.lines)
         exchange = self.exchange
-        if exchange is not None and exchange.method == b"HEAD" and self.length not in (b"", b"0"):
+        if exchange is not None and exchange.method == b"HEAD" and self.length != b"0":
             # The parser would wait for a body that never comes; what is behind the head is nobody's.
             self.keep_alive = self.parser.should_keep_alive()
             self.parser = HttpResponseParser(self)

@@ -204,13 +204,16 @@ class Stream:
 
     def silent(self, seconds: float) -> bool:
         """Whether nothing comes for so long; only for what must not happen."""
+        if self.buffer:
+            return False
         self.sock.settimeout(seconds)
         try:
-            return not self.buffer and not self.more() and False
+            self.more()
         except TimeoutError:
             return True
         finally:
             self.sock.settimeout(DEADLINE)
+        return False
 
     def ended(self) -> bool:
         """Waits for the end; true where it is orderly and nothing came before it, false for a reset."""
