@@ -16,7 +16,7 @@ import click
 from router.cli.output import output_option, render
 from router.config.json_schema import KINDS, json_schema
 from router.config.load import Loaded, load_repository
-from router.config.problems import Problem
+from router.config.problems import Problem, printable
 from router.config.settings import check_router_file
 
 
@@ -45,14 +45,15 @@ def schema(kind: str) -> None:
 def _of_router(directory: Path) -> Sequence[Problem]:
     """The problems of the repository's router.yaml, which may live elsewhere."""
     path = directory / "router.yaml"
-    return check_router_file(path) if path.exists() else ()
+    return check_router_file(path) if path.exists() or path.is_symlink() else ()
 
 
 def _told(loaded: Loaded, problems: Sequence[Problem], output: str) -> str:
     if output == "table":
         return "\n".join([*map(str, problems), _summary(loaded.examined, len(problems))])
     header = [field.name for field in dataclasses.fields(Problem)]
-    found = [dataclasses.asdict(problem) for problem in problems]
+    # A file's name may hold bytes that no output can carry.
+    found = [{**dataclasses.asdict(problem), "file": printable(problem.file)} for problem in problems]
     rows = [[str(problem[name]) for name in header] for problem in found]
     return render({"models": loaded.examined, "problems": found}, header, rows, output)
 

@@ -157,10 +157,9 @@ def _regions_of(root: Path, problems: list[Problem]) -> tuple[str, ...] | None:
     path = root / REGIONS
     try:
         text = read_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except OSError as error:
-        problems.append(_unreadable(path, error))
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink()
+        problems += [] if absent else [_unreadable(path, error)]
         return None
     regions, found = load_regions(text, file=str(path))
     problems += found

@@ -71,6 +71,22 @@ def test_problems_come_as_data(root: Path, output: str, capsys: pytest.CaptureFi
     }
 
 
+@pytest.mark.parametrize("output", ["table", "json", "yaml", "markdown"])
+def test_a_files_name_may_hold_anything(root: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "models" / "b\udcff\x1b.yaml").write_text("", encoding="utf-8")
+    assert run(["validate", "-o", output, str(root)]) == 1
+    text = capsys.readouterr().out
+    assert "udcff" in text
+    assert "\x1b" not in text
+    text.encode("utf-8")
+
+
+def test_a_router_file_that_leads_nowhere_is_a_problem(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "router.yaml").symlink_to("router.yaml")
+    assert run(["validate", str(root)]) == 1
+    assert "router.yaml:1:1: cannot be read" in capsys.readouterr().out
+
+
 def test_a_missing_directory_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", str(tmp_path / "nowhere")]) == 1
     assert "no such file or directory" in capsys.readouterr().out

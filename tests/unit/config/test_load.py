@@ -418,6 +418,12 @@ def test_what_cannot_be_read_is_a_problem_of_its_model(tmp_path: Path) -> None:
     assert list(loaded.configs) == ["good"]
 
 
+def test_a_link_that_leads_nowhere_is_no_absent_file(tmp_path: Path) -> None:
+    root = write(tmp_path, {"models/fraud.yaml": GOOD})
+    (root / "regions.yaml").symlink_to("nowhere")
+    assert told(root) == ["regions.yaml:1:1: cannot be read: no such file or directory"]
+
+
 def test_a_large_file_is_read_no_further_than_it_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path, {"models/big.yaml": "#" * (5 * 1024 * 1024)})
     assert "more than 1048576 bytes" in told(root)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -250,7 +251,7 @@ def test_any_text_gives_settings_or_problems(texts: dict[str, str]) -> None:
         assert all(line.isprintable() for line in told(environ, flags).split("\n"))
 
 
-def told(environ: dict[str, str], flags: dict[str, object]) -> str:
+def told(environ: Mapping[str, str], flags: Mapping[str, object]) -> str:
     """What is wrong with the settings; empty where nothing is."""
     try:
         assert load_settings(None, environ, flags).listen
