@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -236,7 +237,7 @@ fallback: stable
 
 
 @contextmanager
-def router(folder: Path, upstream_port: int, *, models: int = 1, command: str = "canary-router") -> Iterator[Peer]:
+def router(folder: Path, upstream_port: int, *, models: int = 1) -> Iterator[Peer]:
     """The router itself, one worker, every feature on, `models` models."""
     configs = folder / "config" / "models"
     configs.mkdir(parents=True)
@@ -244,7 +245,7 @@ def router(folder: Path, upstream_port: int, *, models: int = 1, command: str = 
         (configs / f"{name}.yaml").write_text(MODEL.format(name=name, port=upstream_port))
     port, admin = free_port(), 0
     arguments = [
-        command,
+        *(sys.executable, "-m", "router.cli"),
         *("serve", "--config", str(folder / "config"), "--state", str(folder / "state")),
         *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--workers", "1"),
     ]

@@ -289,6 +289,7 @@ class Exchange:
             self.connecting = pool.connect(self)
         else:
             self._send(connection)
+            self.sent_at = monotonic()
 
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection was opened for this attempt."""
@@ -352,6 +353,7 @@ class Exchange:
         if not connection.complete or not self.whole:
             self._relay_head(connection, status)
             return
+        arrived = monotonic()
         body = connection.body[0] if len(connection.body) == 1 else b"".join(connection.body)
         if self.method == b"HEAD" or status in NO_BODY:
             framing, body = bodiless_framing(connection, status), b""
@@ -369,10 +371,9 @@ class Exchange:
                 body,
             ]
         )
-        now = monotonic()
-        self._end_attempt(connection, now)
+        self._end_attempt(connection, arrived)
         self.client.transport.write(data)
-        self._finish("", now)
+        self._finish("", monotonic())
 
     def _relay_head(self, connection: UpstreamConnection, status: int) -> None:
         """The response comes in pieces: its head leaves now, the rest as it comes."""
