@@ -53,10 +53,11 @@ def up(root: Path) -> bool:
 
 
 def test_everything_ends_with_the_stage(tmp_path: Path) -> None:
+    others = family_of(os.getpid())
     with open_stage(tmp_path) as stage:
         stage.start("sleeper", [sys.executable, "-c", SLEEPER])
         until(lambda: up(tmp_path))
-        family = family_of(os.getpid()) - {os.getpid()}
+        family = family_of(os.getpid()) - others
         assert len(family) == 3
     until(lambda: not any(alive(pid) for pid in family))
 
