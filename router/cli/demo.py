@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -64,6 +65,11 @@ class Scene:
     def model_file(self) -> Path:
         """The YAML of the demo's model."""
         return self.config / "models" / f"{MODEL}.yaml"
+
+    @property
+    def serving(self) -> Path:
+        """Where the router says that it listens, and as which process."""
+        return self.root / "state" / "serving.json"
 
     @property
     def held_out(self) -> Path:
@@ -113,7 +119,7 @@ def _start_registry(stage: Stage, scene: Scene, console: Console) -> None:
 
 
 def _train(stage: Stage, scene: Scene, console: Console) -> HeldOut:
-    if not scene.held_out.exists():
+    if not (scene.held_out.exists() and _is_registered(scene.registry)):
         with console.status("training two models on scikit-learn's breast_cancer data"):
             module = [sys.executable, "-m", "router.registry.training", "--registry", scene.registry]
             command = [*module, "--name", MODEL, "--held-out", str(scene.held_out)]
@@ -127,9 +133,35 @@ def _start_router(stage: Stage, scene: Scene, console: Console) -> None:
     _copy_config(scene.config)
     with console.status("starting the router, which fetches, loads and warms up both versions"):
         stage.start("router", _serve_command(scene))
+        stage.wait_for("router", lambda: _is_ours(scene), timeout=_START_SECONDS)
         stage.wait_for("router", lambda: answers(f"{scene.admin}/readyz"), timeout=_START_SECONDS)
+        _check_loaded(scene)
     for region, url in scene.listen.items():
         console.print(f"{region} at {url}")
+
+
+def _is_registered(registry: str) -> bool:
+    """Whether the registry has both versions: rows held out for an earlier registry are no good for this one."""
+    version = f"{registry}/api/2.0/mlflow/model-versions/get?name={MODEL}&version="
+    return all(answers(f"{version}{number}") for number in (1, 2))
+
+
+def _is_ours(scene: Scene) -> bool:
+    """Whether the router that was started here listens, and not another one on the same ports."""
+    try:
+        return str(json.loads(scene.serving.read_bytes())["admin"]) == scene.admin
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _check_loaded(scene: Scene) -> None:
+    shown = httpx.get(f"{scene.admin}/api/v1/models/{MODEL}", timeout=10.0, trust_env=False).json()
+    for name, version in shown["versions"].items():
+        if version["state"] != "ready":
+            raise OperatorError(
+                f"version {name} of {MODEL} is {version['state']}: {version.get('reason') or 'no reason given'}",
+                hint=f"remove {scene.root} to start afresh",
+            )
 
 
 def _copy_config(config: Path) -> None:
@@ -212,7 +244,7 @@ def _edit_under_traffic(scene: Scene, rows: HeldOut, console: Console) -> tuple[
 
 
 def _router_processes(scene: Scene) -> frozenset[int]:
-    serving = json.loads((scene.root / "state" / "serving.json").read_bytes())
+    serving = json.loads(scene.serving.read_bytes())
     return family_of(int(serving["pid"]))
 
 
