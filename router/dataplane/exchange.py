@@ -50,7 +50,13 @@ SHOWN_TO_STABLE = frozenset({400, 415, 422})
 CLIENT_GONE = 499
 """The code recorded where the client saw none; nginx's, since RFC 9110 has none for it."""
 
+STACK_TRACE = b'"stack_trace"'
+"""What tells MLflow's report of an exception inside a model from a rejection."""
+
 HELD_EXCEPTION = 64 * 1024
+UPLOAD = 2
+"""Why a client is not read from: its upload cannot be passed on. See `ClientConnection.pause_reading`."""
+
 MAX_ATTEMPTS = 3
 NO_BODY = frozenset({204, 304})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -93,6 +99,7 @@ class Exchange:
     body_bytes = 0
     held = 0
     pending: list[bytes] | None = None
+    taken = False
     streaming = False
 
     # The attempt under way, and those before.
@@ -112,6 +119,7 @@ class Exchange:
     code = 0
     relaying = False
     chunked_out = False
+    suspicious: bytes | None = None
     finished = False
 
     def __init__(self, client: ClientConnection) -> None:
@@ -183,9 +191,10 @@ class Exchange:
     def body_arrived(self) -> None:
         """More of the body is here, perhaps the rest of it."""
         pending = self.pending
-        if self.finished or pending is None:
+        if self.finished or pending is None or self.taken:
             return
         client = self.client
+        self.taken = self.whole
         data = self.rest if self.whole else client.take_body()
         self.body_bytes += len(data)
         if self.body_bytes > self.route.max_body:
@@ -211,7 +220,7 @@ class Exchange:
         if self.connection is None:
             if data and self.pending is not None:
                 self.pending.append(data)
-                self.client.pause_reading()
+                self.client.pause_reading(UPLOAD)
             return
         framed = self._framed(data)
         if framed:
@@ -228,12 +237,12 @@ class Exchange:
     def upload_blocked(self) -> None:
         """The model server takes the body more slowly than the client sends it."""
         if self.streaming:
-            self.client.pause_reading()
+            self.client.pause_reading(UPLOAD)
 
     def upload_unblocked(self) -> None:
         """The model server takes the body again."""
         if self.streaming and not self.relaying:
-            self.client.resume_reading()
+            self.client.resume_reading(UPLOAD)
 
     # -- pick
 
@@ -332,8 +341,8 @@ class Exchange:
         data = b"".join(self.pending or ())
         self.pending = []
         self._let_go_of_body()
+        self.client.resume_reading(UPLOAD)
         if not self.whole:
-            self.client.resume_reading()
             self.client.await_body()
         if self.seen & ENCODING:
             return b"\r\ntransfer-encoding: chunked\r\n\r\n", self._framed(data)
@@ -382,7 +391,7 @@ class Exchange:
         if not self.whole:
             # An answer before the end of the upload: the rest of the upload is not wanted.
             self.keep_alive = False
-            client.pause_reading()
+            client.pause_reading(UPLOAD)
         if self.method == b"HEAD" or status in NO_BODY:
             framing = bodiless_framing(connection, status)
         elif connection.seen & LENGTH and not connection.seen & ENCODING:
@@ -410,28 +419,44 @@ class Exchange:
 
     def _relay_more(self, connection: UpstreamConnection) -> None:
         data = connection.take_body()
+        now = monotonic()
+        if self.suspicious is not None and self._shows_exception(data):
+            self._break_off(connection, now)
+            return
+        complete = connection.complete
+        if complete:
+            # Before the write: it may find the client slow, which must not pause a connection given back.
+            self._end_attempt(connection, now)
         if self.chunked_out:
-            data = chunk(data, last=connection.complete)
+            data = chunk(data, last=complete)
+        if complete:
+            self.client.transport.write(data)
+            self._finish("", now)
+            return
+        # Once a response streams, the deadline bounds each silence instead of the whole.
+        self.attempt_deadline = self.deadline = now + self.route.timeout
+        self.client.watch(self.deadline)
         if data:
             self.client.transport.write(data)
-        now = monotonic()
-        if connection.complete:
-            self._end_attempt(connection, now)
-            self._finish("", now)
-        elif not self.finished:
-            # Once a response streams, the deadline bounds each silence instead of the whole.
-            self.attempt_deadline = self.deadline = now + self.route.timeout
-            self.client.watch(self.deadline)
+
+    def _shows_exception(self, data: bytes) -> bool:
+        """Whether a rejection too long to be held turns out to be a model's exception."""
+        window = (self.suspicious or b"") + data
+        self.suspicious = window[1 - len(STACK_TRACE) :]
+        return STACK_TRACE in window
 
     def download_blocked(self) -> None:
-        """The client takes the response more slowly than it comes."""
-        if self.connection is not None:
+        """The client takes the response more slowly than it comes: that is not the server's silence."""
+        if self.connection is not None and self.relaying:
             self.connection.transport.pause_reading()
+            self.attempt_deadline = self.deadline = NEVER
 
     def download_unblocked(self) -> None:
         """The client takes the response again."""
-        if self.connection is not None:
+        if self.connection is not None and self.relaying:
             self.connection.transport.resume_reading()
+            self.attempt_deadline = self.deadline = monotonic() + self.route.timeout
+            self.client.watch(self.deadline)
 
     # -- retry, fall back
 
@@ -439,12 +464,14 @@ class Exchange:
         """Whether a response of 400 or more is not what the client gets, or cannot be told yet."""
         if status == 400 and connection.is_json():
             held = b"".join(connection.body)
-            if b'"stack_trace"' in held:
+            if STACK_TRACE in held:
                 self._end_attempt(connection, monotonic(), failed=True)
                 self._go_on_or_fail("exception", Problems.EXCEPTION, retry=False, answered=True)
                 return True
-            if not connection.complete and len(held) <= HELD_EXCEPTION:
-                return True
+            if not connection.complete:
+                if len(held) <= HELD_EXCEPTION:
+                    return True
+                self.suspicious = b""
         if status < 500 and status not in SHOWN_TO_STABLE:
             return False
         step = self._next_step(retry=status in RETRIED)
@@ -460,11 +487,7 @@ class Exchange:
             return
         now = monotonic()
         if self.relaying:
-            self._end_attempt(connection, now, failed=True)
-            # A response that cannot be completed ends in a broken connection, never in a clean end.
-            self.keep_alive = False
-            self._finish("failure", now)
-            self.client.abort()
+            self._break_off(connection, now)
             return
         stale = (
             problem is Problems.BROKE
@@ -479,6 +502,12 @@ class Exchange:
             self._attempt(now)
         else:
             self._go_on_or_fail(_REASONS.get(problem.name, "broken"), problem, retry=True)
+
+    def _break_off(self, connection: UpstreamConnection | None, now: float) -> None:
+        """A response that cannot be completed ends in a broken connection, never in a clean end."""
+        self._end_attempt(connection, now, failed=True)
+        self.client.abort()
+        self._finish("failure", now)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection could be opened for this attempt."""
@@ -567,10 +596,14 @@ class Exchange:
             pool.health.failed(now)
         elif pool.health.failures:
             pool.health.succeeded()
-        if connection.complete:
+        if connection.complete and (not self.streaming or self._upload_is_out(connection)):
             connection.release(now)
         else:
             connection.discard()
+
+    def _upload_is_out(self, connection: UpstreamConnection) -> bool:
+        """Whether the server can have had the whole upload; else the rest would be taken for the next request."""
+        return self.whole and self.taken and not connection.transport.get_write_buffer_size()
 
     # -- finish
 
@@ -580,7 +613,7 @@ class Exchange:
 
     def expire(self, now: float) -> None:
         """The attempt's time or the request's is up."""
-        if not self.whole and not self.relaying and not self.client.reading_paused:
+        if not self.whole and not self.relaying and not self.client.held_back:
             self.refuse(Problems.REQUEST_TIMEOUT)  # the client is what is slow
         elif self.connection is not None or self.connecting is not None:
             self.attempt_failed(self.connection, Problems.DEADLINE)
@@ -599,9 +632,8 @@ class Exchange:
         """Answers with a problem instead of a model's response."""
         self._cancel_attempt()
         if self.relaying:
-            self.keep_alive = False
-            self._finish("abandoned", monotonic())
             self.client.abort()
+            self._finish("abandoned", monotonic())
         elif not self.finished:
             self._fail(problem, detail)
 

@@ -74,6 +74,7 @@ _RESPONSE_KINDS = {
     **dict.fromkeys(HOP_BY_HOP, DROPPED),
 }
 MAX_LEARNED = 4096
+MAX_NAME = 64
 
 
 class NameTable:
@@ -90,7 +91,7 @@ class NameTable:
     def learn(self, name: bytes) -> int:
         """What `name` is, and remembers this spelling while there is room."""
         kind = self._kinds.get(name.lower(), PLAIN)
-        if len(self.known) < MAX_LEARNED:
+        if len(self.known) < MAX_LEARNED and len(name) <= MAX_NAME:
             self.known[name] = kind
         return kind
 

@@ -13,6 +13,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from router.dataplane import headers
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import UPLOAD, Exchange
 from router.dataplane.headers import (
     CONNECTION,
     COOKIE,
@@ -51,6 +53,14 @@ ONCE = HOST | LENGTH | ENCODING
 FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED_HOST | FORWARDED | VIA
 
 
+# Why a client is not read from, beside UPLOAD: pipelined requests wait; it does not read its responses.
+WAITING = 1
+UNREAD = 4
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes a close a reset."""
+
+
 class ClientConnection(asyncio.Protocol):
     """One client's connection. The class holds the defaults: an idle connection holds little."""
 
@@ -63,7 +73,7 @@ class ClientConnection(asyncio.Protocol):
     fresh = False
     deaf = False
     resuming = False
-    reading_paused = False
+    held_back = 0
     blocked_since = NEVER
     lingering_until = NEVER
     body_deadline = NEVER
@@ -84,6 +94,8 @@ class ClientConnection(asyncio.Protocol):
     peer: bytes = b""
     trusted = False
     forwarded: bytes = b""
+    noted = 0
+    noted_bytes = 0
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -128,8 +140,10 @@ class ClientConnection(asyncio.Protocol):
         elif self.fresh:
             self.fresh = False
             current.begin()
-        elif current.pending is not None:
+        elif current.pending is not None and not current.taken:
             self._body_grew(current, len(data))
+        elif self.waiting is None:
+            self._head_incomplete(len(data))
 
     def eof_received(self) -> None:
         """The client will send no more: it is gone, as far as a proxy can tell."""
@@ -147,17 +161,21 @@ class ClientConnection(asyncio.Protocol):
         del self.parser, self.on_body
 
     def pause_writing(self) -> None:
-        """The client takes the response more slowly than it comes."""
+        """The client takes the response more slowly than it comes, and shall not ask for more meanwhile."""
         self.blocked_since = monotonic()
         self.watch(self.next_deadline())
+        self.pause_reading(UNREAD)
         if self.current is not None:
             self.current.download_blocked()
 
     def resume_writing(self) -> None:
         """The client takes the response again."""
         self.blocked_since = NEVER
+        self.resume_reading(UNREAD)
         if self.current is not None:
             self.current.download_unblocked()
+        elif self.waiting is not None:
+            self._begin_next()
 
     def shutdown(self) -> None:
         """The worker drains: closes now if idle, else after what is under way."""
@@ -194,6 +212,10 @@ class ClientConnection(asyncio.Protocol):
     def _note(self, kind: int, name: bytes, value: bytes) -> None:
         """A header that means something to the router."""
         value = value.strip()
+        self.noted += 1
+        if self.noted > self.worker.limits.head_lines:
+            self.fault = Problems.HEAD_TOO_LARGE
+            return
         if self.seen & kind & ONCE:
             self.fault = Problems.MALFORMED
         self.seen |= kind
@@ -208,7 +230,9 @@ class ClientConnection(asyncio.Protocol):
             special[kind] = value
         if kind in (STICKY, COOKIE, OVERRIDE):
             self.lines.append(b"%b: %b\r\n" % (name, value))
-        elif kind == ENCODING and value.lower() != b"chunked":
+            return
+        self.noted_bytes += len(name) + len(value)
+        if kind == ENCODING and value.lower() != b"chunked":
             self.fault = Problems.MALFORMED
 
     def on_headers_complete(self) -> None:
@@ -236,6 +260,7 @@ class ClientConnection(asyncio.Protocol):
         if self.special is not None:
             exchange.special = self.special
             self.special = None
+            self.noted = 0
             if seen & ENCODING:
                 trailers = HOST  # so that a Host among the trailers means nothing
             if seen & FORWARDING and (self.trusted or seen & VIA):
@@ -324,9 +349,11 @@ class ClientConnection(asyncio.Protocol):
         if len(self.url) > limits.url:
             self.fault = Problems.URI_TOO_LONG
         elif len(self.lines) > limits.head_lines or (
-            self.head_bytes + self.read_size > limits.head and sum(map(len, self.lines)) + len(self.url) > limits.head
+            self.head_bytes + self.read_size > limits.head
+            and sum(map(len, self.lines)) + len(self.url) + self.noted_bytes > limits.head
         ):
             self.fault = Problems.HEAD_TOO_LARGE
+        self.noted_bytes = 0
 
     def _enqueue(self, exchange: Exchange) -> None:
         if self.current is None:
@@ -336,7 +363,7 @@ class ClientConnection(asyncio.Protocol):
         if self.waiting is None:
             self.waiting = deque()
         self.waiting.append(exchange)
-        self.pause_reading()
+        self.pause_reading(WAITING)
         if len(self.waiting) > self.worker.limits.pipelined:
             exchange.fault = Problems.OVERLOADED
             exchange.keep_alive = False
@@ -454,20 +481,27 @@ class ClientConnection(asyncio.Protocol):
         if self.due > deadline and not self.closed:
             self.worker.wheel.watch(self, deadline)
 
-    def pause_reading(self) -> None:
-        """Leaves further input in the kernel."""
-        if not self.reading_paused and not self.transport.is_closing():
-            self.reading_paused = True
+    def pause_reading(self, reason: int) -> None:
+        """Leaves further input in the kernel, until no reason for that is left."""
+        if not self.held_back and not self.transport.is_closing():
             self.transport.pause_reading()
+        self.held_back |= reason
 
-    def resume_reading(self) -> None:
-        """Takes input again."""
-        if self.reading_paused and not self.transport.is_closing():
-            self.reading_paused = False
-            self.transport.resume_reading()
+    def resume_reading(self, reason: int) -> None:
+        """One of the reasons has gone; takes input again if it was the last."""
+        if self.held_back & reason:
+            self.held_back &= ~reason
+            if not self.held_back and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def abort(self) -> None:
-        """Breaks the connection, so that the client sees that its response is not complete."""
+        """Breaks the connection, so that the client sees that its response is not complete.
+
+        An orderly close could be taken for the end of a response that has no length.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
     def exchange_done(self, exchange: Exchange, now: float) -> None:
@@ -477,15 +511,24 @@ class ClientConnection(asyncio.Protocol):
         if self.body_deadline != NEVER:
             self.body_deadline = NEVER
         if not exchange.keep_alive:
-            self._close(unread=not exchange.whole or self.reading_paused)
-        elif self.waiting:
-            self.current = self.waiting.popleft()
-            self.current.begin()
+            self._close(unread=not exchange.whole or self.held_back != 0)
         elif self.waiting is not None:
-            self.waiting = None
-            self.resume_reading()
+            if self.blocked_since == NEVER:
+                self._begin_next()
         elif exchange.streaming:
-            self.resume_reading()
+            self.resume_reading(UPLOAD)
+
+    def _begin_next(self) -> None:
+        """The turn of the next pipelined request, if there is one."""
+        if not self.waiting:
+            self.waiting = None
+            self.resume_reading(WAITING)
+            return
+        self.current = current = self.waiting.popleft()
+        if not current.whole:
+            self.waiting = None
+            self.resume_reading(WAITING)
+        current.begin()
 
     def _close(self, *, unread: bool) -> None:
         self.deaf = True
@@ -496,7 +539,7 @@ class ClientConnection(asyncio.Protocol):
             # A close with unread input resets the connection and may take the answer with it (rule 4).
             self.lingering_until = monotonic() + self.worker.limits.linger
             self.transport.write_eof()
-            self.resume_reading()
+            self.resume_reading(self.held_back)
             self.watch(self.lingering_until)
         else:
             self.transport.close()
@@ -513,10 +556,16 @@ class ClientConnection(asyncio.Protocol):
         if self.lingering_until != NEVER:
             return self.lingering_until
         if current is None:
-            return min(self.head_deadline, self.idle_since + limits.keep_alive, unread)
+            return min(self._head_due(), self.idle_since + limits.keep_alive, unread)
         if current.whole:
             return min(current.next_deadline(), unread)
         return min(current.next_deadline(), self.body_deadline, unread)
+
+    def _head_due(self) -> float:
+        """When the head of which a part is here has to be complete; a part may have come with a request before it."""
+        if self.head_deadline == NEVER and (self.url or self.lines):
+            return self.idle_since + self.worker.limits.head_time
+        return self.head_deadline
 
     def expire(self, now: float) -> None:
         """A deadline has passed."""
@@ -524,7 +573,7 @@ class ClientConnection(asyncio.Protocol):
         if self.lingering_until <= now or self.blocked_since + self.worker.limits.unread <= now:
             self.transport.abort()
         elif current is None:
-            if self.head_deadline <= now:
+            if self._head_due() <= now:
                 self._refuse_head(Problems.REQUEST_TIMEOUT)
             else:
                 self.transport.close()

@@ -287,7 +287,10 @@ class Pool:
                     connection.abort()
             raise
         else:
-            exchange.connected(made[0])
+            if made[0].transport.is_closing():
+                exchange.connect_failed(Problems.BROKE)
+            else:
+                exchange.connected(made[0])
 
 
 class Pools:

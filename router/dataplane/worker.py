@@ -85,7 +85,8 @@ class Worker:
         self._flushing: asyncio.TimerHandle | None = None
         self._first_snapshot = asyncio.Event()
         self._server: _Server | None = None
-        self._by_port = {sock.getsockname()[1]: self.tables[region] for region, sock in config.listen.items()}
+        self._by_address = {sock.getsockname()[:2]: self.tables[region] for region, sock in config.listen.items()}
+        self._by_port = {port: table for (_, port), table in self._by_address.items()}
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in config.trusted_proxies]
         self._pseudonym = b"canary-router-" + hashlib.sha256(config.identity.encode()).hexdigest()[:8].encode()
         # All in C: a new id for each request, unique since its first half is random for each process.
@@ -95,7 +96,7 @@ class Worker:
 
     def table_of(self, sockname: tuple[str, int]) -> Table:
         """The table of the region whose listener a connection came in by."""
-        return self._by_port[sockname[1]]
+        return self._by_address.get(sockname[:2]) or self._by_port[sockname[1]]
 
     def trusts(self, peer: bytes) -> bool:
         """Whether `peer` may say for whom it speaks."""
