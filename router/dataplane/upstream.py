@@ -64,8 +64,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.body: list[bytes] = []
         # The parser calls these two in C: a Python method for each would cost more than all the rest here.
         self.on_body = self.body.append
-        self._after: list[bool] = []
-        self.on_message_begin = self._after.clear
+        # One message is due; a further one finds nothing to pop, and the error ends the parsing (rule 3).
+        self._due: list[bool] = [True]
+        self.on_message_begin = self._due.pop
         self.parser = HttpResponseParser(self)
 
     # -- what asyncio calls
@@ -83,10 +84,10 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            # A second message behind a complete one is rule 3's matter, not a broken response.
             if not self.complete:
                 exchange.attempt_failed(self, Problems.GARBLED)
                 return
+            self.keep_alive = False  # rule 3
         if self.head_done:
             exchange.response_arrived(self)
         else:
@@ -152,6 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.lines.clear()
             self.seen = 0
             self.nominated = frozenset()
+            self._due.append(True)
             return
         self.status = status
         self.head_done = True
@@ -166,14 +168,12 @@ class UpstreamConnection(asyncio.Protocol):
             self.keep_alive = self.parser.should_keep_alive()
             self.parser = HttpResponseParser(self)
             self.complete = True
-            self._after.append(True)
 
     def on_message_complete(self) -> None:
         """The response is complete. Only here does the parser know whether the connection stays."""
         if self.head_done:
             self.complete = True
             self.keep_alive = self.parser.should_keep_alive()
-            self._after.append(True)
             if self.seen & ENCODING:
                 del self.lines[self.head_lines :]
 
@@ -196,13 +196,14 @@ class UpstreamConnection(asyncio.Protocol):
         """The exchange is over; keeps the connection if its response ended cleanly and nothing came behind it."""
         self.exchange = None
         pool = self.pool
-        if self.complete and self.keep_alive and self._after and len(pool.idle) < MAX_IDLE:
+        if self.complete and self.keep_alive and len(pool.idle) < MAX_IDLE:
             self.lines.clear()
             self.body.clear()
             self.head_done = self.complete = self.keep_alive = False
             self.status = self.seen = self.head_bytes = 0
             if self.nominated:
                 self.nominated = frozenset()
+            self._due.append(True)
             self.used = True
             self.idle_since = now
             if not self.transport.is_closing():

@@ -148,6 +148,16 @@ class Stream:
         """Sends all of `data`."""
         self.sock.sendall(data)
 
+    def stuff(self, limit: int, patience: float = 0.3) -> int:
+        """Sends until the peer takes no more for `patience` seconds, at most `limit` bytes; how many were taken."""
+        sent = 0
+        self.sock.settimeout(patience)
+        with contextlib.suppress(TimeoutError):
+            while sent < limit:
+                sent += self.sock.send(b"x" * min(65536, limit - sent))
+        self.sock.settimeout(DEADLINE)
+        return sent
+
     def close(self) -> None:
         """Closes in an orderly way."""
         self.sock.close()
