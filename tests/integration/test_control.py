@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from router.config.settings_schema import Settings
+from router.control import snapshots
 from router.core.snapshot import ModelRoute
 from router.core.wire import Hello, SnapshotUpdate, encode
 from tests.support.stub_upstream import StubUpstream
@@ -246,8 +247,9 @@ async def test_a_broken_file_keeps_the_last_good_config_over_a_restart(tmp_path:
 async def test_a_killed_control_takes_over_what_workers_hold(tmp_path: Path) -> None:
     async with control(tmp_path) as (process, worker):
         held = worker.models["fraud"]
-        await until(lambda: (process.run / "snapshot.bin").exists())
         for _ in range(3):
+            # The file follows what workers hold within 200 ms; before that there is nothing newer to take over.
+            await until(lambda: kept(process.run / "snapshot.bin") == held)
             await process.end(signal.SIGKILL)
             updates, connections = len(worker.updates), worker.connections
             await process.start()
@@ -279,6 +281,12 @@ async def test_hostile_files_stop_nobody(tmp_path: Path, hostile: bytes) -> None
         process.write(process.text(canary=44))
         await until(lambda: worker.weights()["v4"] == 4400)
         assert "hostile" not in worker.models
+
+
+def kept(path: Path) -> object:
+    """The route of `fraud` in the snapshot on disk."""
+    update = snapshots.read(path)
+    return update.models.get("fraud") if update else None
 
 
 @pytest.mark.slow

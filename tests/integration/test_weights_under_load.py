@@ -108,7 +108,7 @@ versions:
 stable: v3
 regions:
   default: {{v3: 100}}
-  eu-west: {{v3: 0.5, v4: 99.5}}
+  eu-west: {{v3: 0.5%, v4: 99.5}}
 """
     with StubUpstream() as stable, StubUpstream() as canary:
         models = {"fraud": text.format(stable=stable.url, canary=canary.url)}
