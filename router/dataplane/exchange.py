@@ -160,6 +160,7 @@ class Exchange:
             self._dispatch(now)
         else:
             self.pending = []
+            self.timeout_line = b""  # what the body takes is not left for the server
             if self.continue_awaited and not self._say_continue(now):
                 return
             self.body_arrived()

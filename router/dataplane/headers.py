@@ -77,6 +77,11 @@ MAX_LEARNED = 4096
 MAX_NAME = 64
 
 
+def key_of(name: bytes) -> int | bytes:
+    """By what `special` of a request has the header `name` (lower case), if it holds a sticky key."""
+    return _REQUEST_KINDS.get(name, name)
+
+
 class NameTable:
     """Header names by their spelling on the wire → what they are (rule 2).
 

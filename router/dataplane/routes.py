@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from router.core.outcome import Arm
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
+from router.dataplane.headers import key_of
 from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
@@ -122,7 +123,7 @@ class Route:
         self.max_body = model.max_body
         self.buffer = model.buffer
         self.allow_override = model.allow_override
-        self.sticky_header = model.sticky_header.lower().encode()
+        self.sticky_header = key_of(model.sticky_header.lower().encode())
         self.sticky_cookie = model.sticky_cookie.encode()
 
     def arm_at(self, slot: int) -> LiveArm:
