@@ -694,7 +694,7 @@ class Exchange:
             worker = client.worker
             worker.records.append(
                 (
-                    self.picked.key,
+                    self.picked,
                     code if result != "abandoned" else CLIENT_GONE,
                     result,
                     self.method == b"POST" and not self.overridden,

@@ -206,6 +206,9 @@ class ClientConnection(asyncio.Protocol):
             self.seen |= HOST
             if value != self.host:
                 self._new_host(value)
+        elif kind == STICKY and self.special is None and self.arriving is None:
+            self.special = {name.lower(): value.strip()}
+            self.lines.append(b"%b: %b\r\n" % (name, value))
         elif self.arriving is None:
             self._note(kind, name, value)
 
@@ -260,20 +263,18 @@ class ClientConnection(asyncio.Protocol):
         if self.special is not None:
             exchange.special = self.special
             self.special = None
-            self.noted = 0
             if seen & ENCODING:
                 trailers = HOST  # so that a Host among the trailers means nothing
             if seen & FORWARDING and (self.trusted or seen & VIA):
                 exchange.forwarded = self.forward_for(exchange.special, self.host)
+        worker = self.worker
         own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
-        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else self.worker.new_id()
-        limits = self.worker.limits
-        if (
-            self.head_bytes + self.read_size > limits.head
-            or len(self.lines) > limits.head_lines
-            or len(self.url) > limits.url
-        ):
+        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else worker.new_id()
+        # No limit on bytes can be passed by a head that came with one small read.
+        if self.head_bytes or self.read_size > worker.small_read or len(self.lines) > worker.limits.head_lines:
             self._check_limits()
+        if self.noted:
+            self.noted = self.noted_bytes = 0
         if self.fault is not None:
             exchange.fault = self.fault
             exchange.keep_alive = False
@@ -353,7 +354,6 @@ class ClientConnection(asyncio.Protocol):
             and sum(map(len, self.lines)) + len(self.url) + self.noted_bytes > limits.head
         ):
             self.fault = Problems.HEAD_TOO_LARGE
-        self.noted_bytes = 0
 
     def _enqueue(self, exchange: Exchange) -> None:
         if self.current is None:
@@ -371,7 +371,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _head_incomplete(self, size: int) -> None:
         """Part of a head came, or nothing but empty lines."""
-        if self.closed:
+        if self.closed or self.deaf:
             return
         limits = self.worker.limits
         self.head_bytes += size

@@ -66,6 +66,7 @@ class Worker:
         self.config = config
         self.loop = loop
         self.limits = config.limits
+        self.small_read = min(config.limits.head, config.limits.url)
         self.names = RequestNames()
         self.wheel = Wheel(loop)
         self.pools = Pools(loop, config.limits.in_flight_per_endpoint)
