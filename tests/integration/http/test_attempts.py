@@ -349,7 +349,7 @@ def test_a_sticky_header_that_the_router_knows_otherwise_still_holds_the_key(
 
 
 def ask_several(router: Router, *servers: StubUpstream | Endpoint) -> list[int]:
-    """The statuses of three requests to each of eight models: so few that each model's budget lets it retry them all."""
+    """The statuses of three requests to each of eight models: few enough for their retry budgets."""
     names = [f"model-{number}" for number in range(8)]
     router.serve(*(model(target("v3", *servers), name=name, idempotent=True) for name in names))
     client = router.connect()
