@@ -83,7 +83,11 @@ class Link:
         if update.base is not None and update.base != self.sequence:
             writer.write(encode(Hello(self._worker, self._pid, self.sequence)))
             return
-        await self._apply(update)
+        try:
+            await self._apply(update)
+        except Exception as error:  # one snapshot that cannot be made live must not cut the worker off for good
+            log.exception("snapshot %d cannot be applied; serving on with %d", update.sequence, self.sequence)
+            raise EOFError("a snapshot cannot be applied") from error
         self.sequence = update.sequence
         writer.write(encode(Applied(self._worker, update.sequence)))
 

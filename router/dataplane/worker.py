@@ -97,7 +97,8 @@ class Worker:
 
     def table_of(self, sockname: tuple[str, int]) -> Table:
         """The table of the region whose listener a connection came in by."""
-        return self._by_address.get(sockname[:2]) or self._by_port[sockname[1]]
+        table = self._by_address.get(sockname[:2])
+        return self._by_port[sockname[1]] if table is None else table
 
     def trusts(self, peer: bytes) -> bool:
         """Whether `peer` may say for whom it speaks."""
