@@ -434,9 +434,10 @@ class Exchange:
             self.client.transport.write(data)
             self._finish("", now)
             return
-        # Once a response streams, the deadline bounds each silence instead of the whole.
-        self.attempt_deadline = self.deadline = now + self.route.timeout
-        self.client.watch(self.deadline)
+        if self.client.blocked_since == NEVER:
+            # Once a response streams, the deadline bounds each silence instead of the whole.
+            self.attempt_deadline = self.deadline = now + self.route.timeout
+            self.client.watch(self.deadline)
         if data:
             self.client.transport.write(data)
 
