@@ -556,7 +556,8 @@ class ClientConnection(asyncio.Protocol):
         if self.lingering_until != NEVER:
             return self.lingering_until
         if current is None:
-            return min(self._head_due(), self.idle_since + limits.keep_alive, unread)
+            head_due = self._head_due()
+            return min(self.idle_since + limits.keep_alive if head_due == NEVER else head_due, unread)
         if current.whole:
             return min(current.next_deadline(), unread)
         return min(current.next_deadline(), self.body_deadline, unread)

@@ -152,6 +152,17 @@ def test_a_slow_head_is_408_and_an_idle_connection_closes(small: Router, stub: S
     assert client.ended()
 
 
+def test_a_head_that_begins_late_on_an_idle_connection_has_its_time(small: Router, stub: StubUpstream) -> None:
+    small.serve(model(target("v3", stub)))
+    client = small.connect()
+    assert client.ask(post()).status == 200
+
+    assert client.silent(0.2)
+    client.send(START)
+
+    assert client.response().status == 408
+
+
 def test_a_slow_head_that_began_behind_a_request_is_408(small: Router, stub: StubUpstream) -> None:
     small.serve(model(target("v3", stub)))
     client = small.connect()
@@ -304,6 +315,39 @@ def test_over_the_limit_of_an_endpoint_it_is_503_at_once(small: Router, stub: St
     assert refused.header("proxy-status") == "canary-router; error=connection_limit_reached"
     assert [first.response().status, second.response().status] == [200, 200]
     assert third.ask(post()).status == 200, "the connection goes on"
+
+
+def test_an_overloaded_canary_is_answered_for_by_stable(small: Router, stub: StubUpstream) -> None:
+    stub.answer = Answer(body=b"stable")
+    with StubUpstream() as canary:
+        canary.answer = Answer(hold=True)
+        small.serve(model(target("v3", stub), target("v4", canary, weight=10_000), idempotent=True, fallback=True))
+        busy = [small.connect(), small.connect()]
+        for client in busy:
+            client.send(post())
+        eventually(lambda: len(canary.requests) == 2)
+
+        assert small.ask(post()).body == b"stable"
+        canary.release()
+        assert [client.response().status for client in busy] == [200, 200]
+    (batch,) = small.outcomes()
+    assert batch.fallbacks == (("overloaded", 1),)
+
+
+def test_fallback_is_bounded_by_what_stable_has_under_way(small: Router, stub: StubUpstream) -> None:
+    stub.answer = Answer(hold=True)
+    with StubUpstream() as canary:
+        canary.answer = Answer(status=500, body=b"canary")
+        small.serve(model(target("v3", stub), target("v4", canary, weight=10_000), idempotent=True, fallback=True))
+        busy = [small.connect(), small.connect()]
+        for client in busy:
+            client.send(post())
+        eventually(lambda: len(stub.requests) == 2)
+
+        response = small.ask(post())
+        assert (response.status, response.body) == (500, b"canary")
+        stub.release()
+        assert [client.response().status for client in busy] == [200, 200]
 
 
 # -- pipelining

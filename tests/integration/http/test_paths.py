@@ -68,6 +68,8 @@ UNKNOWN = [
     (b"/v2/models", "unknown-path"),
     (b"/v2/health/other", "unknown-path"),
     (b"http://router.test", "unknown-path"),
+    (b"*", "unknown-path"),
+    (b"ftp://router.test/models/fraud/x", "unknown-path"),
     (b"/models/", "unknown-model"),
     (b"/models//invocations", "unknown-model"),
     (b"/models/frau/invocations", "unknown-model"),
@@ -87,7 +89,7 @@ UNKNOWN = [
 def test_unknown_path_is_404(router: Router, stub: StubUpstream, path: bytes, name: str) -> None:
     router.serve(model(target("v3", stub)))
 
-    response = router.ask(post(path=path))
+    response = router.ask(request(b"OPTIONS" if path == b"*" else b"POST", path, b"content-length: 0"))
 
     assert response.status == 404
     assert json.loads(response.body)["type"] == f"urn:canary-router:problem:{name}"
@@ -155,6 +157,17 @@ def test_open_inference_health_is_the_routers_own(router: Router, wire: Wire, wh
     refused = client.ask(post(path=b"/v2/health/" + what))
     assert refused.status == 405
     assert refused.header("allow") == "GET, HEAD"
+
+
+def test_health_is_not_ready_before_the_first_snapshot(router: Router) -> None:
+    router.on_loop(lambda: setattr(router.worker, "ready", False))
+    try:
+        response = router.ask(request(b"GET", b"/v2/health/ready"))
+    finally:
+        router.on_loop(lambda: setattr(router.worker, "ready", True))
+
+    assert response.status == 503
+    assert response.header("retry-after") == "1"
 
 
 def test_regions_have_their_own_versions(tmp_path_factory: pytest.TempPathFactory, stub: StubUpstream) -> None:

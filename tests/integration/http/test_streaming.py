@@ -583,6 +583,45 @@ def test_a_server_that_closed_while_idle_is_no_failure_for_an_idempotent_model(
     assert router.counts() == {"v3": {(200, "ok"): 5}}
 
 
+@pytest.mark.parametrize("how", ["closes", "breaks"])
+def test_a_reused_connection_that_dies_before_any_byte_is_no_failure_for_an_idempotent_model(
+    router: Router, wire: Wire, how: str
+) -> None:
+    router.serve(model(target("v3", wire), idempotent=True))
+    client = router.connect()
+    client.send(post(b"1"))
+    served, _ = wire.get()
+    served.send(answer())
+    assert client.response().status == 200
+
+    client.send(post(b"2"))
+    again, _ = wire.get()
+    assert again is served
+    served.close() if how == "closes" else served.reset()
+    fresh, seen = wire.get()
+    fresh.send(answer())
+
+    assert (fresh.number, seen.body) == (2, b"2")
+    assert client.response().status == 200
+    (batch,) = router.outcomes()
+    assert (batch.counts, batch.retries) == (((200, "ok", True, 2),), 0)
+
+
+def test_a_reused_connection_that_dies_is_502_where_nothing_may_be_sent_twice(router: Router, wire: Wire) -> None:
+    router.serve(model(target("v3", wire)))
+    client = router.connect()
+    client.send(post(b"1"))
+    served, _ = wire.get()
+    served.send(answer())
+    assert client.response().status == 200
+
+    client.send(post(b"2"))
+    wire.get()[0].close()
+
+    assert client.response().status == 502
+    assert wire.connections == 1
+
+
 def test_idle_connections_are_given_up_before_servers_do(router: Router, wire: Wire) -> None:
     router.serve(model(target("v3", wire)))
     client = router.connect()
