@@ -19,6 +19,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 PACKAGES = {
     "curl": "curl",
     "git": "git",
+    "haproxy": "haproxy",
     "nginx": "nginx-light",
     "openssl": "openssl",
     "wrk": "wrk",
