@@ -1,0 +1,1 @@
+"""The router beside other proxies, and what it takes for models, connections and snapshots."""
