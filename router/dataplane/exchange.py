@@ -7,7 +7,7 @@
 Rules:
 1. A version is picked once, when the request can be sent; the weights in force then travel with its outcome.
 2. An attempt may be followed by another only while nothing of a response went to the client, the body is held
-   whole, the model is idempotent and the deadline has not passed.
+   whole, the model is idempotent and the deadline has not passed; where nothing was sent, any model will do.
 3. Retries stay within the picked version and within a budget; there is at most one fallback, to stable, and it is
    bounded by what stable has under way.
 4. What the client sees is either a response relayed to its clean end, a problem, or an aborted connection.
@@ -272,8 +272,8 @@ class Exchange:
 
     # -- attempt and send
 
-    def _attempt(self, now: float) -> None:
-        """One try at the current arm, at the endpoint that seems best."""
+    def _attempt(self, now: float, *, fresh: bool = False) -> None:
+        """One try at the current arm, at the endpoint that seems best; on a fresh connection if one must not be old."""
         peers = self.arm.peers
         peer = peers[0] if len(peers) == 1 else choose(peers, now, self.failed_peer)
         if peer is None:
@@ -282,7 +282,7 @@ class Exchange:
         client = self.client
         pool = peer.pool
         self.peer = peer
-        if pool.in_flight >= pool.limit:
+        if pool.in_flight >= pool.busy and pool.is_full(now, min(self.route.attempt_timeout, self.deadline - now)):
             self._overloaded()
             return
         pool.in_flight += 1
@@ -294,7 +294,7 @@ class Exchange:
         self.attempt_deadline = deadline
         if client.due > deadline:
             client.watch(deadline)
-        connection = pool.take(now)
+        connection = None if fresh else pool.take(now)
         if connection is None:
             self.connecting = pool.connect(self)
         else:
@@ -499,9 +499,12 @@ class Exchange:
             and not connection.head_done
         )
         self._end_attempt(connection, now, failed=not stale)
-        if stale and self._may_try_again():
-            # The server closed it while it was idle: no fault of the version, and no retry in the budget's sense.
-            self._attempt(now)
+        if stale and connection is not None:
+            self.peer.pool.closed_idle(self.sent_at - connection.idle_since)
+        if self._may_start_over(now, stale=stale, unsent=connection is None):
+            # Closed while it was idle, or nothing was sent: no retry in the budget's sense.
+            self.failed_peer = self.peer
+            self._attempt(now, fresh=True)
         else:
             self._go_on_or_fail(_REASONS.get(problem.name, "broken"), problem, retry=True)
 
@@ -515,6 +518,18 @@ class Exchange:
         """No connection could be opened for this attempt."""
         self.connecting = None
         self.attempt_failed(None, problem)
+
+    def _may_start_over(self, now: float, *, stale: bool, unsent: bool) -> bool:
+        """Whether the same attempt may be made once more, elsewhere if it can be.
+
+        Args:
+            now: the time.
+            stale: a reused connection died before anything of a response came.
+            unsent: nothing was sent at all; then this is safe for every model, but pointless at the same endpoint.
+        """
+        if unsent:
+            return len(self.arm.peers) > 1 and self.attempts < MAX_ATTEMPTS and now < self.deadline
+        return stale and self._may_try_again()
 
     def _may_try_again(self) -> bool:
         return (
@@ -545,7 +560,7 @@ class Exchange:
             and not self.retries
             and self._may_try_again()
             and (len(self.arm.peers) > 1 or not may_fall_back)
-            and self.arm.load.budget.take(monotonic(), self.arm.load.started)
+            and self.arm.load.may_retry(monotonic())
         ):
             return self._retry
         return self._fall_back if may_fall_back else None
@@ -583,7 +598,8 @@ class Exchange:
 
     def _end_attempt(self, connection: UpstreamConnection | None, now: float, *, failed: bool = False) -> None:
         """Gives the connection back, or closes it where the response did not end cleanly."""
-        self.upstream_time += now - self.sent_at
+        took = now - self.sent_at
+        self.upstream_time += took
         self.attempt_deadline = NEVER
         self.connection = None
         pool = self.peer.pool
@@ -599,6 +615,8 @@ class Exchange:
         elif pool.health.failures:
             pool.health.succeeded()
         if connection.complete and (not self.streaming or self._upload_is_out(connection)):
+            pool.answers += 1
+            pool.took += took
             connection.release(now)
         else:
             connection.discard()

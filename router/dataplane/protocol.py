@@ -571,8 +571,10 @@ class ClientConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """A deadline has passed."""
         current = self.current
-        if self.lingering_until <= now or self.blocked_since + self.worker.limits.unread <= now:
+        if self.lingering_until <= now:
             self.transport.abort()
+        elif self.blocked_since + self.worker.limits.unread <= now:
+            self.abort()  # an orderly end would leave the kernel holding what this client does not read
         elif current is None:
             if self._head_due() <= now:
                 self._refuse_head(Problems.REQUEST_TIMEOUT)

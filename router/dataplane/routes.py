@@ -22,26 +22,34 @@ from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3.0
-RETRY_WINDOW = 10.0
 
 
 class RetryBudget:
-    """How many retries a version may have: 20 % of its requests and 3 per second, over about ten seconds."""
+    """How many retries a version may have: 20 % of its requests and 3 per second.
+
+    What is not used is kept for as many retries as there are requests under way: when an endpoint dies, those it had
+    are retried at once; an outage that lasts does not find a hoard.
+    """
 
     def __init__(self) -> None:
         self._since = 0.0
         self._started = 0
-        self._taken = 0
+        self._left = 0.0
 
-    def take(self, now: float, started: int) -> bool:
-        """Whether one more retry is within the budget; `started` counts the version's requests so far."""
-        elapsed = now - self._since
-        if elapsed > RETRY_WINDOW:
-            self._since, self._started, self._taken, elapsed = now, started, 0, 0.0
-        allowed = RETRY_FLOOR * max(1.0, elapsed) + RETRY_SHARE * (started - self._started)
-        if self._taken >= allowed:
+    def take(self, now: float, started: int, in_flight: int) -> bool:
+        """Whether one more retry is within the budget.
+
+        Args:
+            now: monotonic seconds.
+            started: how many requests the version has had so far.
+            in_flight: how many of them are under way.
+        """
+        gained = RETRY_FLOOR * (now - self._since) + RETRY_SHARE * (started - self._started)
+        self._left = min(self._left + gained, max(RETRY_FLOOR, in_flight))
+        self._since, self._started = now, started
+        if self._left < 1.0:
             return False
-        self._taken += 1
+        self._left -= 1.0
         return True
 
 
@@ -52,6 +60,10 @@ class Load:
         self.requests = 0
         self.started = 0
         self.budget = RetryBudget()
+
+    def may_retry(self, now: float) -> bool:
+        """Whether one more retry is within the budget; takes it."""
+        return self.budget.take(now, self.started, self.requests)
 
 
 class Peer:

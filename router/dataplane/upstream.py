@@ -2,7 +2,8 @@
 
 Rules:
 1. A connection carries one exchange at a time and goes back to its pool only after a response that ended cleanly.
-2. It is kept idle for less time than servers keep theirs, so that a reused one is rarely dead.
+2. It is kept idle for less time than servers keep theirs, so that a reused one is rarely dead: for half as long as
+   the server was seen to keep one lately.
 3. Bytes that nobody asked for end a connection: they must never become the answer to the next request.
 4. What a model server sends is parsed strictly; framing and hop-by-hop headers end here.
 5. Opening a connection is the only step that needs a task; it is cancelled with the attempt that wanted it.
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from router.core.congestion import BUSY, Congestion
 from router.core.ejection import EndpointHealth
 from router.core.snapshot import Endpoint
 from router.dataplane import headers
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
 
 KEEP_IDLE = 3.0
+RECOVER_IDLE = 0.001
 MAX_IDLE = 256
 MAX_HEAD = 128 * 1024
 _NAMES = headers.response_names()
@@ -239,14 +243,26 @@ class Pool:
         self.in_flight = 0
         self.health = EndpointHealth()
         self.limit = pools.in_flight_per_endpoint
+        self.busy = min(BUSY, self.limit)
+        """From so many requests under way on `is_full` has to be asked."""
+        self.answers = 0
+        self.took = 0.0
+        self.keep_idle = KEEP_IDLE
+        self._congestion = Congestion()
         self._pools = pools
+
+    def is_full(self, now: float, left: float) -> bool:
+        """Whether it should get no further request that can wait for `left` seconds."""
+        return self.in_flight >= self.limit or not self._congestion.has_room(
+            now, self.in_flight, self.answers, self.took, left
+        )
 
     def take(self, now: float) -> UpstreamConnection | None:
         """An idle connection that is still good, the one used last first."""
         idle = self.idle
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since < KEEP_IDLE and not connection.transport.is_closing():
+            if now - connection.idle_since < self.keep_idle and not connection.transport.is_closing():
                 return connection
             connection.close()
         return None
@@ -255,10 +271,23 @@ class Pool:
         """A connection has closed."""
         if connection in self.idle:
             self.idle.remove(connection)
+            self.closed_idle(monotonic() - connection.idle_since)
+
+    def closed_idle(self, age: float) -> None:
+        """The server closed a connection that had been idle for `age` seconds (rule 2)."""
+        self.keep_idle = min(self.keep_idle, age / 2)
 
     def sweep(self, now: float) -> None:
-        """Closes what was idle for too long."""
-        keep = [connection for connection in self.idle if now - connection.idle_since < KEEP_IDLE]
+        """Closes what was idle for too long, and learns: call it about once a second."""
+        self._congestion.note(now, self.answers, self.took)
+        if self.keep_idle < KEEP_IDLE:
+            # A server that was restarted closed them all, whatever their age: that is forgotten within seconds.
+            self.keep_idle = min(KEEP_IDLE, 2 * self.keep_idle + RECOVER_IDLE)
+        self.close_idle(now - KEEP_IDLE)
+
+    def close_idle(self, before: float = float("inf")) -> None:
+        """Closes what is idle since a moment before `before`."""
+        keep = [connection for connection in self.idle if connection.idle_since > before]
         if len(keep) < len(self.idle):
             old = set(self.idle) - set(keep)
             self.idle = keep
@@ -347,7 +376,7 @@ class Pools:
         for key, pool in list(self._pools.items()):
             if pool in in_use:
                 continue
-            pool.sweep(float("inf"))
+            pool.close_idle()
             if pool.in_flight:
                 pruned = False
             else:
@@ -356,4 +385,5 @@ class Pools:
 
     def close(self) -> None:
         """Closes every idle connection."""
-        self.sweep(float("inf"))
+        for pool in self._pools.values():
+            pool.close_idle()

@@ -259,6 +259,9 @@ class Worker:
             log.warning("worker %d: no snapshot from control yet; answering 503", self.config.index)
         tune_gc()
         if not self.draining:
+            for sock in self.config.listen.values():
+                # Inherited by what it accepts: megabytes that a slow client does not read stay out of the kernel.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.limits.write_buffer)
             self._server = _Server(self)
             await self._server.serve(sockets=list(self.config.listen.values()))
         self._flush()

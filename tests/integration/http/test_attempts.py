@@ -362,6 +362,14 @@ def test_a_retry_goes_to_another_endpoint(router: Router, stub: StubUpstream) ->
     assert router.counts() == {"v3": {(200, "ok"): 24}}
 
 
+def test_what_could_not_be_sent_goes_to_another_endpoint_whatever_the_model(router: Router, stub: StubUpstream) -> None:
+    router.serve(model(target("v3", nobody(), stub)))
+
+    assert [router.ask(post()).status for _ in range(30)] == [200] * 30
+    assert len(stub.requests) == 30
+    assert router.counts() == {"v3": {(200, "ok"): 30}}
+
+
 @pytest.mark.parametrize("failure", [Answer(status=503), Answer(status=502), Answer(status=504), Answer(drop=True)])
 def test_a_servers_own_failure_is_tried_once_more(
     router: Router, stub: StubUpstream, canary: StubUpstream, failure: Answer

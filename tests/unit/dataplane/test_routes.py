@@ -35,18 +35,19 @@ def live(*canaries: int, **options: Any) -> Route:
 def test_a_fifth_of_the_requests_and_three_a_second_may_be_retried() -> None:
     budget = RetryBudget()
 
-    at_once = sum(budget.take(100.0, 1) for _ in range(50))
-    after_100_requests = sum(budget.take(100.5, 101) for _ in range(50))
-    after_4_seconds = sum(budget.take(104.0, 101) for _ in range(50))
+    at_once = sum(budget.take(100.0, 1, 50) for _ in range(80))
+    after_100_requests = sum(budget.take(100.5, 101, 50) for _ in range(80))
+    after_4_seconds = sum(budget.take(104.5, 101, 50) for _ in range(80))
 
-    assert (at_once, after_100_requests, after_4_seconds) == (3, 20, 9)
+    assert (at_once, after_100_requests, after_4_seconds) == (50, 21, 12)
 
 
-def test_a_budget_starts_anew_after_its_window() -> None:
+@pytest.mark.parametrize(("in_flight", "kept"), [(0, 3), (3, 3), (40, 40)])
+def test_what_is_not_used_is_kept_for_as_many_as_are_under_way(in_flight: int, kept: int) -> None:
     budget = RetryBudget()
-    assert sum(budget.take(100.0, 1) for _ in range(50)) == 3
+    budget.take(100.0, 1, 50)
 
-    assert sum(budget.take(110.5, 1000) for _ in range(50)) == 3
+    assert sum(budget.take(10_000.0, 1_000_000, in_flight) for _ in range(80)) == kept
 
 
 # -- choosing an endpoint

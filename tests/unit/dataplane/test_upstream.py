@@ -7,6 +7,7 @@ import gc
 import ssl
 import weakref
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import pytest
@@ -218,6 +219,44 @@ def test_a_sweep_closes_what_is_too_old(pool: Pool) -> None:
 
     assert pool.idle == [young]
     assert (old_transport.closed, young_transport.closed) == (True, False)
+
+
+def test_a_server_that_closes_idle_connections_early_gets_them_back_earlier(pool: Pool) -> None:
+    for idle in (0.5, 0.2, 0.4):
+        pool.closed_idle(idle)
+    for idle_since in (8.0, 9.85, 9.95):
+        made, _ = connection(pool)
+        made.idle_since = idle_since
+        pool.idle.append(made)
+
+    assert pool.keep_idle == 0.1, "half of the shortest time"
+    assert pool.take(10.0) is not None
+    assert pool.take(10.0) is None
+
+
+def test_a_connection_that_ends_while_idle_tells_how_long_the_server_keeps_them(pool: Pool) -> None:
+    made, _ = connection(pool)
+    made.idle_since = monotonic() - 0.5
+    pool.idle.append(made)
+    made.eof_received()
+
+    assert pool.keep_idle == pytest.approx(0.25, abs=0.05)
+
+
+def test_that_is_forgotten_when_it_does_not_happen_again(pool: Pool) -> None:
+    pool.closed_idle(0.0001)
+    for second in range(13):
+        pool.sweep(float(second))
+
+    assert pool.keep_idle == KEEP_IDLE
+
+
+def test_a_limit_of_its_own_bounds_an_endpoint(pool: Pool) -> None:
+    pool.limit, pool.in_flight = 20, 19
+    assert not pool.is_full(1.0, 30.0)
+    pool.in_flight = 20
+
+    assert pool.is_full(1.0, 30.0)
 
 
 def test_only_so_many_stay_idle(pool: Pool) -> None:
