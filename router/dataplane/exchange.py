@@ -21,6 +21,9 @@ longer than they would be elsewhere.
 
 from __future__ import annotations
 
+import json
+import zlib
+from contextlib import suppress
 from random import random
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -54,6 +57,8 @@ STACK_TRACE = b'"stack_trace"'
 """What tells MLflow's report of an exception inside a model from a rejection."""
 
 HELD_EXCEPTION = 64 * 1024
+HELD_RESPONSE = 64 * 1024
+MAX_INFLATED = 1024 * 1024
 UPLOAD = 2
 """Why a client is not read from: its upload cannot be passed on. See `ClientConnection.pause_reading`."""
 
@@ -361,7 +366,8 @@ class Exchange:
             return
         self.code = status
         if not connection.complete or not self.whole:
-            self._relay_head(connection, status)
+            if not self._is_worth_holding(connection):
+                self._relay_head(connection, status)
             return
         arrived = monotonic()
         body = connection.body[0] if len(connection.body) == 1 else b"".join(connection.body)
@@ -384,6 +390,17 @@ class Exchange:
         self._end_attempt(connection, arrived)
         self.client.transport.write(data)
         self._finish("", monotonic())
+
+    def _is_worth_holding(self, connection: UpstreamConnection) -> bool:
+        """Whether to wait for the rest: a short response that breaks off can still be answered by another attempt."""
+        length = connection.length
+        return (
+            self.route.idempotent
+            and self.whole
+            and not self.streaming
+            and length.isdigit()
+            and int(length) <= HELD_RESPONSE
+        )
 
     def _relay_head(self, connection: UpstreamConnection, status: int) -> None:
         """The response comes in pieces: its head leaves now, the rest as it comes."""
@@ -435,8 +452,10 @@ class Exchange:
             self._finish("", now)
             return
         if self.client.blocked_since == NEVER:
-            # Once a response streams, the deadline bounds each silence instead of the whole.
-            self.attempt_deadline = self.deadline = now + self.route.timeout
+            if not connection.seen & LENGTH:
+                # Nobody knows how long a stream goes on: the deadline bounds each silence instead of the whole.
+                self.deadline = now + self.route.timeout
+            self.attempt_deadline = self.deadline
             self.client.watch(self.deadline)
         if data:
             self.client.transport.write(data)
@@ -466,7 +485,7 @@ class Exchange:
         """Whether a response of 400 or more is not what the client gets, or cannot be told yet."""
         if status == 400 and connection.is_json():
             held = b"".join(connection.body)
-            if STACK_TRACE in held:
+            if STACK_TRACE in held or (connection.complete and reports_exception(held)):
                 self._end_attempt(connection, monotonic(), failed=True)
                 self._go_on_or_fail("exception", Problems.EXCEPTION, retry=False, answered=True)
                 return True
@@ -548,7 +567,9 @@ class Exchange:
             and self.arm is not route.stable
             and not self.overridden
             and route.stable.admitted
-            and self._may_try_again()
+            and not self.streaming
+            and not self.relaying
+            and monotonic() < self.deadline
             and route.stable.load.requests < self.client.worker.limits.in_flight_per_endpoint
         )
 
@@ -736,6 +757,18 @@ _REASONS = {
     Problems.GARBLED.name: "broken",
     Problems.DEADLINE.name: "timeout",
 }
+
+
+def reports_exception(body: bytes) -> bool:
+    """Whether a JSON body is MLflow's report of an exception, however it is spelt or compressed."""
+    with suppress(zlib.error):
+        # 32: gzip or zlib, told apart by their heads; what is neither raises.
+        body = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS).decompress(body, MAX_INFLATED)
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return STACK_TRACE in body
+    return isinstance(found, dict) and "stack_trace" in found
 
 
 def chunk(data: bytes, *, last: bool) -> bytes:

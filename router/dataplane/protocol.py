@@ -61,6 +61,10 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes a close a reset."""
 
 
+NEVER_FORWARDED = frozenset({b"CONNECT", b"TRACE"})
+"""CONNECT asks for a tunnel, and TRACE would show a client the credentials added for the model server."""
+
+
 class ClientConnection(asyncio.Protocol):
     """One client's connection. The class holds the defaults: an idle connection holds little."""
 
@@ -253,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
         exchange.target = self.url
         exchange.lines = self.lines
         exchange.seen = seen
-        if not version_11 or method == b"CONNECT":
+        if not version_11 or method in NEVER_FORWARDED:
             exchange.version_11 = version_11
             self._check_rare(parser.get_http_version(), method, seen)
         exchange.forwarded = self.forwarded
@@ -342,6 +346,8 @@ class ClientConnection(asyncio.Protocol):
     def _check_rare(self, version: str, method: bytes, seen: int) -> None:
         if version not in ("1.0", "1.1") or (version == "1.0" and seen & ENCODING) or method == b"CONNECT":
             self.fault = self.fault or Problems.MALFORMED
+        elif method == b"TRACE":
+            self.fault = self.fault or Problems.WRONG_METHOD
         if not seen & HOST:
             self._new_host(b"")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -576,13 +578,54 @@ def test_no_fallback_once_the_client_has_seen_a_byte(router: Router, wire: Wire,
     client = router.connect()
     client.send(post())
     served, _ = wire.get()
-    served.send(answer(b"0123456789")[:-5])
+    served.send(answer(b"01234" + b"x" * 100_000)[:-100_000])
     assert client.head().status == 200
     assert client.exactly(5) == b"01234"
 
     served.reset()
 
     assert not client.ended()
+    assert not stub.requests
+
+
+def test_a_short_response_that_breaks_off_is_answered_by_stable(router: Router, wire: Wire, stub: StubUpstream) -> None:
+    router.serve(model(target("v3", stub), target("v4", wire, weight=ALL), idempotent=True, fallback=True))
+    client = router.connect()
+    client.send(post())
+    served, _ = wire.get()
+    served.send(answer(b"0123456789")[:-5])
+    served.reset()
+    # Nothing of it had left; a model that may be asked twice is.
+    head = client.head()
+    assert (head.status, head.header("x-model-version")) == (200, "v3")
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (gzip.compress(b'{"error_code": "X", "stack_trace": "secret"}'), (("content-encoding", "gzip"),)),
+        (zlib.compress(b'{"error_code": "X", "stack_trace": "secret"}'), (("content-encoding", "deflate"),)),
+        (b'{"error_code": "X", "stack\\u005ftrace": "secret"}', ()),
+        ('{"error_code": "X", "stack_trace": "secret"}'.encode("utf-16"), ()),
+    ],
+    ids=["gzip", "deflate", "escaped", "utf-16"],
+)
+def test_an_exception_in_any_spelling_is_masked(
+    router: Router, stub: StubUpstream, body: bytes, headers: tuple[tuple[str, str], ...]
+) -> None:
+    stub.answer = Answer(status=400, body=body, headers=(("content-type", "application/json"), *headers))
+    router.serve(model(target("v3", stub)))
+    client = router.connect()
+    client.send(post())
+    assert client.head().status == 502
+
+
+def test_trace_is_refused(router: Router, stub: StubUpstream) -> None:
+    router.serve(model(target("v3", stub)))
+    client = router.connect()
+    client.send(b"TRACE /models/fraud/invocations HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert client.head().status == 405
     assert not stub.requests
 
 
