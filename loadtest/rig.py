@@ -32,6 +32,9 @@ wrk.headers["x-customer-id"] = "c-1234567"
 """
 
 
+_PACKAGES = {"nginx": "nginx-light"}
+
+
 class MissingProgramError(RuntimeError):
     """A program the measurement needs is not installed."""
 
@@ -42,7 +45,8 @@ def need(*programs: str) -> None:
     """
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        raise MissingProgramError(f"not installed: {', '.join(missing)}; on Debian: apt-get install nginx-light wrk")
+        packages = " ".join(_PACKAGES.get(program, program) for program in missing)
+        raise MissingProgramError(f"not installed: {', '.join(missing)}; on Debian: apt-get install {packages}")
 
 
 def free_port() -> int:

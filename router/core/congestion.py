@@ -6,7 +6,8 @@ Rules:
    one asking would wait longer than half of its time, and longer than twice what an unhurried answer takes, and its
    latest answers did take more than twice as long as unhurried ones. A slow server that keeps its pace is not full.
 3. What is not known yet refuses nobody: it takes two spans of time with enough answers, or as much time as they could
-   need; the better of the latest two counts, so that a moment's standstill is not taken for the server's pace.
+   need; the better of the latest two counts, so that a moment's standstill is not taken for the server's pace, and
+   two answers more than came, since few say little.
 4. Unhurried is what answers take in a second with few requests under way; until there was one, the first ones seen.
 5. What was measured is void once the server was not busy for a while.
 """
@@ -16,7 +17,8 @@ from __future__ import annotations
 BUSY = 16
 SPAN_SECONDS = 0.1
 SPANS_IN_PATIENCE = 4
-ENOUGH_ANSWERS = 8
+ENOUGH_ANSWERS = 3
+DOUBT = 2
 VOID_SECONDS = 0.25
 PATIENCE = 0.5
 HURRIED = 2.0
@@ -72,7 +74,7 @@ class Congestion:
             done >= ENOUGH_ANSWERS or elapsed >= patience
         ):
             latency = (took - self._took) / done if done else float("inf")
-            self._spans = [*self._spans[-1:], (done / elapsed, latency)]
+            self._spans = [*self._spans[-1:], ((done + DOUBT) / elapsed, latency)]
             if done and not self.unhurried:
                 self.unhurried = latency
             self._begin(now, answers, took)
