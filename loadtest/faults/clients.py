@@ -35,6 +35,9 @@ def leaving(rate: float) -> Verdict:
         left = settled(on, before)
         after = on.load(2000, 1, paths=PATH).records()
         verdict.remarks |= {"memory_mb": [memory, pss_mb(on.workers()[0])], "good": len(good)}
+        verdict.remarks |= {
+            "failures": [[record.status, record.error, record.latency] for record in good if record.failed]
+        }
     verdict.at_most("clients that could not connect", done.stdout.count("\n"), 0)
     for name, (was, now) in left.items():
         verdict.at_most(f"{name} afterwards", now, was)

@@ -26,8 +26,8 @@ def _request(path: bytes) -> bytes:
     return b"POST %b HTTP/1.1\r\nhost: bench\r\ncontent-length: %d\r\n\r\n%b" % (path, len(BODY), BODY)
 
 
-PREDICT, LARGE = _request(b"/models/safe/invocations"), _request(b"/models/safe/large")
-PARTS = (b"", PREDICT[:30], PREDICT[:-200], PREDICT, LARGE)
+PREDICT, PAGE = _request(b"/models/safe/invocations"), _request(b"/models/safe/page")
+PARTS = (b"", PREDICT[:30], PREDICT[:-200], PREDICT, PAGE)
 
 
 async def leave(number: int, port: int, chance: random.Random) -> None:
@@ -41,7 +41,7 @@ async def leave(number: int, port: int, chance: random.Random) -> None:
         part = PARTS[number % len(PARTS)]
         if part:
             await loop.sock_sendall(sock, part)
-        if part is LARGE:
+        if part is PAGE:
             await asyncio.wait_for(loop.sock_recv(sock, 1024), 5)
         await asyncio.sleep(chance.uniform(0, WAIT))
         if chance.random() < 0.5:

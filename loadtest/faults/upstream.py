@@ -23,6 +23,8 @@ import uvloop
 
 ANSWER = b'{"predictions":[' + b",".join([b"0.5"] * 20) + b"]}"
 LARGE = b"x" * (3 << 20)
+PAGE = b"x" * (256 << 10)
+BODIES = {b"/large": LARGE, b"/page": PAGE}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb"\r\nx-request-id: *([^\r]+)", re.IGNORECASE)
 
@@ -132,7 +134,7 @@ class Connection(asyncio.Protocol):
     def _send(self, status: int) -> None:
         if self.transport.is_closing():
             return
-        body = LARGE if self.target.endswith(b"/large") else ANSWER
+        body = BODIES.get(self.target, ANSWER)
         self.transport.write(
             b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
             % (status, len(body), b"" if body is LARGE else body)

@@ -248,6 +248,7 @@ class Pool:
         self.answers = 0
         self.took = 0.0
         self.keep_idle = KEEP_IDLE
+        self._closes_early = False
         self._congestion = Congestion()
         self._pools = pools
 
@@ -276,12 +277,15 @@ class Pool:
     def closed_idle(self, age: float) -> None:
         """The server closed a connection that had been idle for `age` seconds (rule 2)."""
         self.keep_idle = min(self.keep_idle, age / 2)
+        self._closes_early = True
 
     def sweep(self, now: float) -> None:
         """Closes what was idle for too long, and learns: call it about once a second."""
         self._congestion.note(now, self.answers, self.took)
-        if self.keep_idle < KEEP_IDLE:
-            # A server that was restarted closed them all, whatever their age: that is forgotten within seconds.
+        if self._closes_early:
+            self._closes_early = False
+        elif self.keep_idle < KEEP_IDLE:
+            # A server that was restarted closed them all once, whatever their age: that is forgotten within seconds.
             self.keep_idle = min(KEEP_IDLE, 2 * self.keep_idle + RECOVER_IDLE)
         self.close_idle(now - KEEP_IDLE)
 

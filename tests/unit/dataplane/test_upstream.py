@@ -245,7 +245,9 @@ def test_a_connection_that_ends_while_idle_tells_how_long_the_server_keeps_them(
 
 def test_that_is_forgotten_when_it_does_not_happen_again(pool: Pool) -> None:
     pool.closed_idle(0.0001)
-    for second in range(13):
+    pool.sweep(0.0)
+    assert pool.keep_idle == 0.00005, "it did happen in the second before"
+    for second in range(1, 14):
         pool.sweep(float(second))
 
     assert pool.keep_idle == KEEP_IDLE
