@@ -51,7 +51,8 @@ def histogram_of(durations: Iterable[float]) -> Histogram:
 class Arm(msgspec.Struct, frozen=True, array_like=True):
     """Whose outcome it is: the picked version, and the effective weights at that moment (hundredths of a percent).
 
-    `digest` is the version's; evidence starts anew with another one.
+    `digest` is the version's; evidence starts anew with another one. `rivals` of a stable are the canaries beside it
+    that had weight: `(version, digest, weight)`.
     """
 
     model: str
@@ -61,12 +62,33 @@ class Arm(msgspec.Struct, frozen=True, array_like=True):
     weight: int
     stable_weight: int
     canary: bool
+    rivals: tuple[tuple[str, str, int], ...] = ()
+
+
+FAILURE = 1
+REJECTION = 2
+SLOW = 4
+"""What a `BadEvent` is; they add up where one request is several at once."""
+
+
+class BadEvent(msgspec.Struct, frozen=True, array_like=True):
+    """One bad outcome of an observation, for the evidence: only these tell two versions apart.
+
+    `kind` is a sum of `FAILURE`, `REJECTION` and `SLOW`; `key` a 64-bit hash of the sticky key, 0 where there is none;
+    `age` how old the request was, in seconds. A request is slow the moment its age passes its version's bound, perhaps
+    long before it ends; its end is then another event, or none.
+    """
+
+    arm: Arm
+    kind: int
+    key: int
+    age: float
 
 
 class ArmBatch(msgspec.Struct, frozen=True, array_like=True):
     """The outcomes of one arm over one batch.
 
-    `counts` holds `(code, result, observed, n)`: `code` as the client saw it (0 where it saw none), `observed`
+    `counts` holds `(code, result, observed, n)`: `code` as the client saw it (499 where it went away first), `observed`
     false for what is no observation (overrides). `fallbacks` holds `(reason, n)`.
     """
 
@@ -93,6 +115,7 @@ class OutcomeBatch(msgspec.Struct, frozen=True, tag="outcomes"):
     """What one worker saw since its batch before. `number` rises by one with each batch of a worker's process.
 
     `in_flight` lists every version that has something under way; None where nothing is said of it this time.
+    `bad` holds the bad events of models with a canary, in the order in which they happened.
     """
 
     worker: int
@@ -102,6 +125,7 @@ class OutcomeBatch(msgspec.Struct, frozen=True, tag="outcomes"):
     in_flight: tuple[InFlight, ...] | None = None
     unknown_model: int = 0
     malformed: int = 0
+    bad: tuple[BadEvent, ...] = ()
 
 
 def add_counts(

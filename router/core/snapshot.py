@@ -44,7 +44,10 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One version as one region sees it. Weights in hundredths of a percent; `weight` is the effective one."""
+    """One version as one region sees it. Weights in hundredths of a percent; `weight` is the effective one.
+
+    A request older than `slow_after` seconds counts as slow; 0 where nobody has set a bound.
+    """
 
     version: str
     state: State
@@ -54,6 +57,7 @@ class Target(msgspec.Struct, frozen=True):
     digest: str = ""
     upstream_model: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    slow_after: float = 0.0
 
     @property
     def admitted(self) -> bool:
