@@ -8,16 +8,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from router.config.fields import DEFAULT_REGION
+from router.config.look import check_defined, entries, get, read, stable_in, weight_of
 from router.config.problems import Report, one_of, quote
-from router.config.scalars import ALL, format_weight, parse_duration, parse_size, parse_weight
+from router.config.rollout_checks import canary_of, check_rollout, covers, regions_of
+from router.config.scalars import ALL, format_weight, parse_duration, parse_size
 from router.config.schema import DEFAULT_MAX_BODY, DEFAULT_TIMEOUT, MAX_REGIONS, MAX_VERSIONS
 from router.config.yaml import Broken, Entry, Map, Node, Path, Text
-
-_T = TypeVar("_T")
 
 
 def check_model(root: Map, name: str, regions: Sequence[str] | None, report: Report) -> None:
@@ -30,7 +29,7 @@ def check_model(root: Map, name: str, regions: Sequence[str] | None, report: Rep
         report: gets the problems.
     """
     _check_model_name(root, name, report)
-    versions = _entries(root, "versions")
+    versions = entries(root, "versions")
     if len(versions) > MAX_VERSIONS:
         return
     for entry in versions.values():
@@ -39,38 +38,14 @@ def check_model(root: Map, name: str, regions: Sequence[str] | None, report: Rep
     _check_weights(root, versions, report)
     _check_region_names(root, versions, regions, report)
     _check_upstream_regions(root, versions, regions, report)
-    _check_exactly_one(_get(root, "stickiness"), ("stickiness",), ("header", "cookie"), report)
+    check_rollout(root, versions, regions, report)
+    _check_exactly_one(get(root, "stickiness"), ("stickiness",), ("header", "cookie"), report)
     _check_fallback(root, report)
     _check_limits(root, report)
 
 
-def _get(node: Node, *keys: str) -> Node | None:
-    """The value that `keys` lead to, or None."""
-    for key in keys:
-        entry = node.entries.get(key) if isinstance(node, Map) else None
-        if entry is None:
-            return None
-        node = entry.value
-    return node
-
-
-def _entries(node: Node, *keys: str) -> Mapping[str, Entry]:
-    found = _get(node, *keys)
-    return found.entries if isinstance(found, Map) else {}
-
-
-def _read(node: Node | None, parse: Callable[[str], _T], default: _T | None) -> _T | None:
-    """What `node` says, `default` where it is absent, None where it cannot be read."""
-    if node is None:
-        return default
-    try:
-        return parse(node.text) if isinstance(node, Text) else None
-    except ValueError:
-        return None
-
-
 def _check_model_name(root: Map, name: str, report: Report) -> None:
-    model = _get(root, "model")
+    model = get(root, "model")
     if isinstance(model, Text) and model.text != name:
         message = (
             f"the file is named after model {quote(name)}, and this says {quote(model.text)}; they must be the same"
@@ -80,7 +55,7 @@ def _check_model_name(root: Map, name: str, report: Report) -> None:
 
 def _check_version(entry: Entry, report: Report) -> None:
     path: Path = ("versions", entry.key.text)
-    keys = _entries(entry.value)
+    keys = entries(entry.value)
     _check_exactly_one(entry.value, path, ("model_uri", "upstreams"), report)
     if "model_uri" in keys and "upstreams" not in keys:
         for key in ("headers", "upstream_model"):
@@ -88,7 +63,7 @@ def _check_version(entry: Entry, report: Report) -> None:
                 at = keys[key].key
                 report.add(at.line, at.column, (*path, key), "is for upstreams, and this version has a model_uri")
     seen: dict[str, Text] = {}
-    for header, value in _entries(entry.value, "headers").items():
+    for header, value in entries(entry.value, "headers").items():
         _check_exactly_one(value.value, (*path, "headers", header), ("env", "file"), report)
         first = seen.setdefault(header.lower(), value.key)
         if first is not value.key:
@@ -108,32 +83,26 @@ def _check_exactly_one(node: Node | None, path: Path, keys: tuple[str, str], rep
 
 
 def _check_stable(root: Map, versions: Mapping[str, Entry], report: Report) -> None:
-    stable = _get(root, "stable")
+    stable = get(root, "stable")
     if isinstance(stable, Text):
-        _check_defined(stable, ("stable",), versions, report)
+        check_defined(stable, ("stable",), versions, report)
     elif isinstance(stable, Map):
         for region, entry in stable.entries.items():
             if isinstance(entry.value, Text):
-                _check_defined(entry.value, ("stable", region), versions, report)
+                check_defined(entry.value, ("stable", region), versions, report)
         if DEFAULT_REGION not in stable.entries:
             message = "needs a 'default', for the regions that are not named here"
             report.add(stable.line, stable.column, ("stable",), message)
 
 
-def _check_defined(at: Text, path: Path, versions: Mapping[str, Entry], report: Report) -> None:
-    if versions and at.text not in versions:
-        hint = "" if report.full else one_of(at.text, versions)
-        report.add(at.line, at.column, path, f"no version {quote(at.text)} is defined under versions{hint}")
-
-
 def _check_weights(root: Map, versions: Mapping[str, Entry], report: Report) -> None:
-    for region, line in _entries(root, "regions").items():
-        weights = _entries(line.value)
+    for region, line in entries(root, "regions").items():
+        weights = entries(line.value)
         for version, entry in weights.items():
-            _check_defined(entry.key, ("regions", region, version), versions, report)
+            check_defined(entry.key, ("regions", region, version), versions, report)
         total = _total(line.value)
         if total not in {None, ALL}:
-            hint = _rest_hint(_stable_in(root, region), versions, weights, total)
+            hint = _rest_hint(stable_in(root, region), versions, weights, total)
             message = f"the weights sum to {format_weight(total)}, not to 100%{hint}"
             report.add(line.value.line, line.value.column, ("regions", region), message)
 
@@ -142,20 +111,8 @@ def _total(line: Node) -> int | None:
     """What the weights of `line` sum to; None where one of them cannot be read."""
     if not isinstance(line, Map):
         return None
-    weights = [_weight(entry.value) for entry in line.entries.values()]
+    weights = [weight_of(entry.value) for entry in line.entries.values()]
     return None if None in weights else sum(weight for weight in weights if weight is not None)
-
-
-def _weight(node: Node | None) -> int | None:
-    return _read(node, parse_weight, None)
-
-
-def _stable_in(root: Map, region: str) -> str:
-    """The stable version of `region`, as far as the file says it readably."""
-    stable = _get(root, "stable")
-    if isinstance(stable, Map):
-        stable = _get(stable, region) or _get(stable, DEFAULT_REGION)
-    return stable.text if isinstance(stable, Text) else ""
 
 
 def _rest_hint(stable: str, versions: Mapping[str, Entry], weights: Mapping[str, Entry], total: int) -> str:
@@ -173,7 +130,7 @@ def _check_region_names(
     places += [("versions", version, "upstreams") for version in versions]
     known = {*regions, DEFAULT_REGION}
     for path in places:
-        for region, entry in _entries(root, *map(str, path)).items():
+        for region, entry in entries(root, *map(str, path)).items():
             if region not in known:
                 hint = "" if report.full else one_of(region, sorted(known))
                 message = f"regions.yaml has no region {quote(region)}{hint}"
@@ -184,7 +141,7 @@ def _check_upstream_regions(
     root: Map, versions: Mapping[str, Entry], regions: Sequence[str] | None, report: Report
 ) -> None:
     mapped = {
-        name: upstreams for name in versions if isinstance(upstreams := _get(versions[name].value, "upstreams"), Map)
+        name: upstreams for name in versions if isinstance(upstreams := get(versions[name].value, "upstreams"), Map)
     }
     known = _mentioned(root, mapped.values()) if regions is None else regions
     if len(known) > MAX_REGIONS:
@@ -202,23 +159,24 @@ def _check_upstream_regions(
 
 def _mentioned(root: Map, upstreams: Iterable[Map]) -> Collection[str]:
     """Every region that the file names, and `default`, which stands for those it does not name."""
-    named = {DEFAULT_REGION: None} | dict.fromkeys(_entries(root, "regions")) | dict.fromkeys(_entries(root, "stable"))
+    named = {DEFAULT_REGION: None} | dict.fromkeys(entries(root, "regions")) | dict.fromkeys(entries(root, "stable"))
+    named |= dict.fromkeys(regions_of(root) or ())
     for each in upstreams:
         named |= dict.fromkeys(each.entries)
     return named
 
 
 def _serves(root: Map, version: str, region: str) -> bool:
-    """Whether `version` is stable in `region` or has weight there."""
-    if version == _stable_in(root, region):
+    """Whether `version` is stable in `region`, or has weight there, or may get some by a rollout."""
+    if version == stable_in(root, region) or (version == canary_of(root) and covers(root, region)):
         return True
-    lines = _entries(root, "regions")
+    lines = entries(root, "regions")
     line = lines.get(region) or lines.get(DEFAULT_REGION)
-    return _weight(_get(line.value, version) if line else None) not in {None, 0}
+    return weight_of(get(line.value, version) if line else None) not in {None, 0}
 
 
 def _check_fallback(root: Map, report: Report) -> None:
-    fallback, idempotent = _get(root, "fallback"), _get(root, "idempotent")
+    fallback, idempotent = get(root, "fallback"), get(root, "idempotent")
     if fallback is None or isinstance(fallback, Broken):
         return
     if idempotent is None or (isinstance(idempotent, Text) and idempotent.text == "false"):
@@ -227,14 +185,14 @@ def _check_fallback(root: Map, report: Report) -> None:
 
 
 def _check_limits(root: Map, report: Report) -> None:
-    timeout, attempt = _get(root, "timeout"), _get(root, "attempt_timeout")
-    whole = _read(timeout, parse_duration, DEFAULT_TIMEOUT)
-    part = _read(attempt, parse_duration, None)
+    timeout, attempt = get(root, "timeout"), get(root, "attempt_timeout")
+    whole = read(timeout, parse_duration, DEFAULT_TIMEOUT)
+    part = read(attempt, parse_duration, None)
     if attempt is not None and whole is not None and part is not None and part > whole:
         message = "is longer than timeout, the deadline of all attempts together"
         report.add(attempt.line, attempt.column, ("attempt_timeout",), f"{message} ({whole:g}s)")
-    body, buffer = _get(root, "max_body"), _get(root, "buffer")
-    largest = _read(body, parse_size, DEFAULT_MAX_BODY)
-    held = _read(buffer, parse_size, None)
+    body, buffer = get(root, "max_body"), get(root, "buffer")
+    largest = read(body, parse_size, DEFAULT_MAX_BODY)
+    held = read(buffer, parse_size, None)
     if buffer is not None and largest is not None and held is not None and held > largest:
         report.add(buffer.line, buffer.column, ("buffer",), f"is larger than max_body ({largest} bytes)")

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 from router.config import names, scalars, uris
 from router.config.problems import quote
 
+T = TypeVar("T")
+
 DEFAULT_REGION = "default"
 MAX_TIMEOUT = 24 * 3600.0
 MAX_BODY = 1024**4
 MAX_BUFFER = 64 * 1024**2
+MAX_HOLD = 1000 * 3600.0
+MAX_FALSE_ALARM = 0.1
 
 
 def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
@@ -104,12 +108,52 @@ def at_most(limit: int, text: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def within(least: float, most: float, message: str, *, exclusive: bool = False) -> AfterValidator:
+    """Refuses values outside `least` (itself refused if `exclusive`) to `most` with `message`."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most or (exclusive and value == least):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _quantile(text: str) -> str:
+    scalars.parse_quantile(text)
+    return text
+
+
+def _one_quantile(latency: Mapping[str, float]) -> Mapping[str, float]:
+    if len(latency) != 1:
+        raise ValueError("needs exactly one quantile, such as p95")
+    return latency
+
+
+def _at_least_one(regions: tuple[str, ...]) -> tuple[str, ...]:
+    if not regions:
+        raise ValueError("the list is empty; leave it out for all regions at once")
+    return regions
+
+
+def at_least_one_step(steps: tuple[T, ...]) -> tuple[T, ...]:
+    """Refuses a rollout without steps; asked only once every step by itself is right."""
+    if not steps:
+        raise ValueError("is empty; it needs at least one step")
+    return steps
+
+
 def described(kind: dict[str, Any]) -> WithJsonSchema:
     """The JSON Schema `kind` for a field's type."""
     return WithJsonSchema(kind, mode="validation")
 
 
 _NAME: dict[str, Any] = {"type": ["string", "number"], "pattern": names.NAME_PATTERN}
+_PERCENTAGE: dict[str, Any] = {
+    "anyOf": [{"type": "number", "minimum": 1, "maximum": 100}, {"type": "string", "pattern": scalars.CHANCE_PATTERN}]
+}
+_POINTS: dict[str, Any] = {"type": "string", "pattern": scalars.POINTS_PATTERN}
+_MULTIPLE: dict[str, Any] = {"type": "string", "pattern": scalars.MULTIPLE_PATTERN}
 _URL: dict[str, Any] = {"type": "string", "pattern": names.URL_PATTERN}
 _URLS: dict[str, Any] = {"type": "array", "items": _URL, "minItems": 1, "uniqueItems": True}
 
@@ -182,3 +226,42 @@ Variable = Annotated[
 ]
 SecretFile = Annotated[str, AfterValidator(_secret_file), described({"type": "string", "minLength": 1})]
 NoSecret = BeforeValidator(_no_secret)
+
+Chance = Annotated[float, _from_text(scalars.parse_chance), described(_PERCENTAGE)]
+FalseAlarm = Annotated[Chance, within(0, MAX_FALSE_ALARM, "must be more than 0% and at most 10%", exclusive=True)]
+ErrorRate = Annotated[
+    Chance, within(0.0001, 0.9999, "must be from 0.01% to 99.99%; a canary that may always fail needs no guard")
+]
+Confidence = Annotated[Chance, within(0.5, 0.9999, "must be from 50% to 99.99%; certainty is never reached")]
+Points = Annotated[float, _from_text(scalars.parse_points), described(_POINTS)]
+Margin = Annotated[
+    Points,
+    within(0, 0.5, "must be more than 0pp and at most 50pp: no number of requests proves equality", exclusive=True),
+]
+Multiple = Annotated[float, _from_text(scalars.parse_multiple), described(_MULTIPLE)]
+Count = Annotated[
+    int,
+    _from_text(scalars.parse_count),
+    described({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": scalars.COUNT_PATTERN}]}),
+]
+Latency = Annotated[
+    Mapping[Annotated[str, AfterValidator(_quantile)], Multiple],
+    AfterValidator(_one_quantile),
+    described(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": scalars.QUANTILE_PATTERN},
+            "additionalProperties": _MULTIPLE,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+    ),
+]
+StepWeight = Annotated[Weight, within(1, scalars.ALL, "must be more than 0%")]
+Hold = Annotated[Duration, within(0, MAX_HOLD, "is more than 1000h")]
+Patience = Annotated[Duration, within(0, MAX_HOLD, "must be more than 0 and at most 1000h", exclusive=True)]
+RolloutRegions = Annotated[
+    tuple[Name, ...],
+    AfterValidator(_at_least_one),
+    described({"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}),
+]

@@ -2,7 +2,8 @@
 
 Rules:
 1. Frozen, and complete: every default is filled in.
-2. Weights are hundredths of a percent, durations seconds, sizes bytes; text is read as operators write it.
+2. Weights are hundredths of a percent, durations seconds, sizes bytes, other percentages parts of one; text is read
+   as operators write it.
 3. This is the one place that says which keys there are: reading, JSON Schema and reference follow from it.
 4. Shape only; what several fields mean together is judged in `checks`.
 5. No I/O, no clock, no randomness.
@@ -13,21 +14,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from router.config.fields import (
     DEFAULT_REGION,
     Buffer,
+    Confidence,
+    Count,
     CredentialHeader,
+    ErrorRate,
     Fallback,
+    FalseAlarm,
+    Hold,
+    Latency,
+    Margin,
     MaxBody,
     ModelUri,
+    Multiple,
     Name,
     NoSecret,
     OneLine,
     Paragraph,
+    Patience,
+    Points,
+    RolloutRegions,
     SecretFile,
     StableByRegion,
+    StepWeight,
     StickyCookie,
     StickyHeader,
     Switch,
@@ -35,14 +48,16 @@ from router.config.fields import (
     UrlsByRegion,
     Variable,
     Weight,
+    at_least_one_step,
 )
-from router.config.scalars import ALL
+from router.config.scalars import ALL, parse_quantile
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_BODY = 10 * 1024 * 1024
 DEFAULT_BUFFER = 1024 * 1024
 MAX_VERSIONS = 256
 MAX_REGIONS = 256
+MAX_STEPS = 100
 
 
 def _one_of(*keys: str) -> dict[str, Any]:
@@ -110,6 +125,106 @@ class Stickiness(_Frozen):
     cookie: StickyCookie | None = Field(None, description="Name of the cookie that holds the key; it is only read.")
 
 
+class ErrorsGuard(_Frozen):
+    """Failures: how many the canary may have beside stable's."""
+
+    at_most: Multiple = Field(1.0, description="Allowed rate, as a multiple of stable's (default 1x stable).")
+    ignore_below: Points = Field(0.001, description="An increase smaller than this never rolls back (default 0.1pp).")
+
+
+class RejectionsGuard(_Frozen):
+    """Rejections (4xx): how many the canary may have beside stable's."""
+
+    at_most: Multiple = Field(1.0, description="Allowed rate, as a multiple of stable's (default 1x stable).")
+    ignore_below: Points = Field(0.01, description="An increase smaller than this never rolls back (default 1pp).")
+
+
+class ErrorRateGuard(_Frozen):
+    """Failures in absolute terms, also where no stable runs beside the canary."""
+
+    max: ErrorRate = Field(0.2, description="Highest rate of failures that is tolerated at all (default 20%).")
+
+
+class Guards(_Frozen):
+    """The guards of a model, every one of them in force."""
+
+    false_alarm: FalseAlarm = Field(
+        0.001,
+        description="Chance that a canary as good as stable is ever rolled back, however long it runs (default 0.1%).",
+    )
+    errors: ErrorsGuard = Field(ErrorsGuard(), description="Failures, compared with stable's.")
+    rejections: RejectionsGuard = Field(RejectionsGuard(), description="Rejections (4xx), compared with stable's.")
+    latency: Latency = Field(
+        {"p95": 1.25},
+        description="One quantile and how slow the canary may be there, as a multiple of stable's "
+        "(default p95: 1.25x stable).",
+    )
+    error_rate: ErrorRateGuard = Field(ErrorRateGuard(), description="Failures, in absolute terms.")
+
+    @property
+    def latency_quantile(self) -> float:
+        """The quantile at which latencies are compared: 0.95 for `p95`."""
+        return parse_quantile(next(iter(self.latency)))
+
+    @property
+    def latency_at_most(self) -> float:
+        """How many times as slow as stable the canary may be at that quantile."""
+        return next(iter(self.latency.values()))
+
+
+class Step(_Frozen):
+    """One step of a rollout."""
+
+    weight: StepWeight = Field(description="The canary's weight during this step, taken from stable's.")
+    hold: Hold = Field(
+        0.0, description="How long the step lasts at least before the next one is entered (default 0s, at most 1000h)."
+    )
+    approval: Switch = Field(False, description="Waits for `approve` before it enters the step (default false).")
+
+
+class PromoteWhen(_Frozen):
+    """The conditions of a promotion."""
+
+    no_worse_than_stable_by: Margin = Field(
+        0.005,
+        description="A step above 25% needs proof that the canary's failure rate is not higher than stable's by this "
+        "much (default 0.5pp).",
+    )
+    confidence: Confidence = Field(0.95, description="How sure that proof must be (default 95%).")
+    min_requests: Count = Field(500, description="Requests of the canary that every step needs (default 500).")
+
+
+class Rollout(_Frozen):
+    """Lets the router raise a canary's weight by itself, instead of weights under `regions`."""
+
+    canary: Name = Field(description="The version to roll out; stable nowhere, and with no weight under regions.")
+    regions: RolloutRegions | None = Field(
+        None,
+        description="All steps in the first region, then all in the second; `default` stands for those not named. "
+        "Absent: all regions at once.",
+        max_length=MAX_REGIONS,
+    )
+    steps: Annotated[tuple[Step, ...], AfterValidator(at_least_one_step)] = Field(
+        description="Each with more weight than the one before.",
+        max_length=MAX_STEPS,
+        json_schema_extra={"minItems": 1},
+    )
+    promote_when: PromoteWhen = Field(PromoteWhen(), description="What must be shown before the next step is entered.")
+    inconclusive_after: Patience = Field(
+        24 * 3600.0,
+        description="A step that has shown too little for this long is reported; it goes on holding (default 24h).",
+    )
+
+    def stage_of(self, region: str) -> int | None:
+        """Which in the order of regions `region` is, from 0; None where the rollout does not go."""
+        if self.regions is None:
+            return 0
+        for name in (region, DEFAULT_REGION):
+            if name in self.regions:
+                return self.regions.index(name)
+        return None
+
+
 class ModelConfig(_Frozen):
     """One model's config. `versions` keeps the order of the file; `regions` maps region → version → weight."""
 
@@ -155,6 +270,11 @@ class ModelConfig(_Frozen):
     )
     allow_override: Switch = Field(
         False, description="Requests may ask for one version with x-model-version (default false)."
+    )
+
+    guards: Guards = Field(Guards(), description="What rolls a canary back.")
+    rollout: Rollout | None = Field(
+        None, description="Lets the router raise a canary's weight by itself, step by step, as evidence allows."
     )
 
     def stable_in(self, region: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from router.config.schema import ModelConfig, Version
+from router.config.schema import Guards, ModelConfig, Rollout, Step, Version
 from router.core.snapshot import VersionFacts, compile_model
 
 
@@ -25,6 +25,33 @@ def test_every_default_is_filled_in() -> None:
     assert (found.max_body, found.buffer) == (10 * 1024**2, 1024**2)
     assert (found.owner, found.description, found.stickiness) == ("", "", None)
     assert (found.idempotent, found.fallback, found.allow_override) == (False, False, False)
+    assert (found.guards, found.rollout) == (Guards(), None)
+
+
+def test_guards_have_defaults_one_by_one() -> None:
+    found = Guards.model_validate({"errors": {"ignore_below": "0.5pp"}})
+    assert (found.false_alarm, found.error_rate.max) == (0.001, 0.2)
+    assert (found.errors.at_most, found.errors.ignore_below) == (1.0, 0.005)
+    assert (found.rejections.at_most, found.rejections.ignore_below) == (1.0, 0.01)
+    assert (found.latency_quantile, found.latency_at_most) == (0.95, 1.25)
+
+
+def test_a_rollout_has_defaults() -> None:
+    found = Rollout.model_validate({"canary": "v4", "steps": [{"weight": "10%"}]})
+    assert found.steps == (Step(weight=1000, hold=0.0, approval=False),)
+    when = found.promote_when
+    assert (when.no_worse_than_stable_by, when.confidence, when.min_requests) == (0.005, 0.95, 500)
+    assert (found.inconclusive_after, found.regions) == (86_400.0, None)
+
+
+def test_a_rollout_goes_region_by_region_or_everywhere_at_once() -> None:
+    def stages(*regions: str) -> list[int | None]:
+        rollout = Rollout.model_validate({"canary": "v4", "steps": [{"weight": "10%"}], "regions": regions or None})
+        return [rollout.stage_of(region) for region in ("eu", "us", "asia")]
+
+    assert stages() == [0, 0, 0]
+    assert stages("us", "eu") == [1, 0, None]
+    assert stages("us", "default") == [1, 0, 1]
 
 
 def test_an_attempt_gets_half_of_the_timeout_where_there_may_be_a_second() -> None:
@@ -61,7 +88,9 @@ def test_text_is_read_as_operators_write_it() -> None:
         {"owner": "a\nb"},
         {"owner": "a" * 257},
         {"versions": {}},
-        {"guards": {}},
+        {"gates": {}},
+        {"guards": {"false_alarm": 0}},
+        {"rollout": {"canary": "v4"}},
         {"stickiness": {"header": "connection"}},
     ],
 )
@@ -99,6 +128,21 @@ def test_a_credential_is_named_and_never_held() -> None:
 @given(st.integers(0, 10_000), st.sampled_from(["250ms", "2s", "10m", "1h"]), st.sampled_from(["1KiB", "7MiB"]))
 def test_what_was_dumped_is_read_again(weight: int, timeout: str, size: str) -> None:
     found = config(regions={"default": {"v3": 10_000 - weight, "v4": weight}}, timeout=timeout, max_body=size)
+    assert ModelConfig.model_validate_json(found.model_dump_json()) == found
+
+
+def test_guards_and_rollout_survive_being_dumped() -> None:
+    found = config(
+        guards={"false_alarm": "1%", "latency": {"p99.9": "2x stable"}, "error_rate": {"max": "5"}},
+        rollout={
+            "canary": "v4",
+            "regions": ["eu"],
+            "steps": [{"weight": "0.5%", "hold": "10m"}, {"weight": "100", "approval": "true"}],
+            "promote_when": {"no_worse_than_stable_by": "0.25pp", "confidence": "99.5%", "min_requests": "7"},
+            "inconclusive_after": "2h",
+        },
+    )
+    assert found.guards.latency_quantile == 0.999
     assert ModelConfig.model_validate_json(found.model_dump_json()) == found
 
 
