@@ -123,8 +123,6 @@ class OutcomeBatch(msgspec.Struct, frozen=True, tag="outcomes"):
     number: int
     arms: tuple[ArmBatch, ...] = ()
     in_flight: tuple[InFlight, ...] | None = None
-    unknown_model: int = 0
-    malformed: int = 0
     bad: tuple[BadEvent, ...] = ()
 
 

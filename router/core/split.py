@@ -66,3 +66,9 @@ def slot_of(model: bytes, key: bytes) -> int:
     """The slot of sticky `key` under `model`: 0 ≤ slot < 10 000."""
     slot: int = xxh64_intdigest(model + b":" + key) % SLOTS
     return slot
+
+
+def fingerprint(model: bytes, key: bytes) -> int:
+    """Stands for sticky `key` under `model` where only equality matters: a 64-bit hash, never 0."""
+    found: int = xxh64_intdigest(model + b":" + key)
+    return found or 1

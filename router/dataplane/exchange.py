@@ -28,6 +28,7 @@ from random import random
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from router.core.outcome import FAILURE, REJECTION
 from router.core.split import SLOTS, slot_of
 from router.dataplane import headers
 from router.dataplane.admission import UNUSUAL, Refused, check_unusual, find, own_answer
@@ -52,6 +53,9 @@ SHOWN_TO_STABLE = frozenset({400, 415, 422})
 
 CLIENT_GONE = 499
 """The code recorded where the client saw none; nginx's, since RFC 9110 has none for it."""
+
+ROLLBACK = "rollback"
+"""The reason of a fallback that is nobody's failure."""
 
 STACK_TRACE = b'"stack_trace"'
 """What tells MLflow's report of an exception inside a model from a rejection."""
@@ -119,6 +123,7 @@ class Exchange:
     failed_peer: Peer | None = None
     retries = 0
     fallback_reason = ""
+    told = 0
 
     # Its answer.
     code = 0
@@ -214,9 +219,11 @@ class Exchange:
             if self.whole:
                 self.body = b"".join(pending)
                 self.pending = None
+                self._renew_route()
                 self._dispatch(monotonic())
             elif max(self.length, self.body_bytes) > self.route.buffer or client.worker.over_budget():
                 self.streaming = True
+                self._renew_route()
                 self._dispatch(monotonic())
             else:
                 client.await_body()
@@ -257,7 +264,7 @@ class Exchange:
         arm = self.picked or self.route.single
         if arm is None:
             route = self.route
-            key = self.special.get(route.sticky_header) if route.sticky_header else self._cookie_key()
+            key = self.special.get(route.sticky_header) if route.sticky_header else self.sticky_key()
             slot = slot_of(route.name, key) if key else int(random() * SLOTS)  # noqa: S311 - a draw, not a secret
             arm = route.arm_at(slot)
         self.picked = self.arm = arm
@@ -265,14 +272,26 @@ class Exchange:
         load = arm.load
         load.requests += 1
         load.started += 1
-        if arm.admitted:
+        worker = self.client.worker
+        worker.in_flight += 1
+        if worker.in_flight > worker.limits.in_flight:
+            self.refuse(Problems.OVERLOADED)
+        elif arm.admitted:
             self._attempt(now)
         else:
             self.refuse(Problems.NOT_READY)
 
-    def _cookie_key(self) -> bytes:
-        if self.route.sticky_cookie and self.seen & COOKIE:
-            return headers.cookie_value(self.special[COOKIE], self.route.sticky_cookie)
+    def _renew_route(self) -> None:
+        """The body took a while to come: the weights in force now decide, not those when its head came."""
+        self.route = self.client.table.get(self.route.model) or self.route
+
+    def sticky_key(self) -> bytes:
+        """What decides which version its sender gets; b"" for nothing."""
+        route = self.route
+        if route.sticky_header:
+            return self.special.get(route.sticky_header, b"")
+        if route.sticky_cookie and self.seen & COOKIE:
+            return headers.cookie_value(self.special[COOKIE], route.sticky_cookie)
         return b""
 
     # -- attempt and send
@@ -602,6 +621,9 @@ class Exchange:
 
     def _fall_back(self, reason: str) -> None:
         """One attempt at stable, which answers in the canary's place."""
+        if reason != ROLLBACK:
+            kind = REJECTION if reason == "rejection" else FAILURE
+            self.client.worker.witness.failed(self, kind, monotonic())
         self.fallback_reason = reason
         self.failed_peer = None
         self.timeout_line = b""
@@ -610,6 +632,11 @@ class Exchange:
         stable.load.requests += 1
         self.arm = stable
         self._attempt(monotonic())
+
+    def rolled_back(self) -> None:
+        """Its canary was rolled back while it waits for an answer: stable gives it one, where that is allowed."""
+        if self._may_fall_back() and self._cancel_attempt():
+            self._fall_back(ROLLBACK)
 
     def _overloaded(self) -> None:
         if self._may_fall_back():
@@ -725,6 +752,7 @@ class Exchange:
             self._let_go_of_body()
         if self.dispatched and self.picked is not None:
             self.arm.load.requests -= 1
+            client.worker.in_flight -= 1
             code = self.code
             if not result:
                 if code < 500 and self.fallback_reason:
@@ -732,13 +760,16 @@ class Exchange:
                 else:
                     result = "ok" if code < 400 else "rejection" if code < 500 else "failure"
             worker = client.worker
+            took = now - self.start
+            if result != "ok" or took > self.picked.slow_after:
+                worker.witness.ended(self, result, now)
             worker.records.append(
                 (
                     self.picked,
                     code if result != "abandoned" else CLIENT_GONE,
                     result,
                     self.method == b"POST" and not self.overridden,
-                    now - self.start,
+                    took,
                     self.upstream_time,
                     self.fallback_reason,
                     self.retries,

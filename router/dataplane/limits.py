@@ -22,6 +22,7 @@ class Limits(NamedTuple):
     keep_alive: float = 75.0
     unread: float = 30.0
     linger: float = 2.0
+    in_flight: int = 8192
     in_flight_per_endpoint: int = 1024
     held_bodies: int = 64 * 1024 * 1024
     write_buffer: int = 256 * 1024

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from router.core.outcome import Arm
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.dataplane.headers import key_of
+from router.dataplane.timers import NEVER
 from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
@@ -113,6 +114,8 @@ class LiveArm:
         self.admitted = target.admitted
         self.peers = peers
         self.load = load
+        self.judged = bool(key.rivals) or (key.canary and key.weight > 0)
+        self.slow_after = target.slow_after if self.judged and target.slow_after > 0 else NEVER
         self.replaced_headers = frozenset(name.lower().encode() for name, _ in target.headers)
 
 
@@ -124,6 +127,7 @@ class Route:
         self.name = model.model.encode()
         self.arms = arms
         self.stable = arms[region.stable]
+        self.has_bounds = any(arm.slow_after != NEVER for arm in arms)
         self._ends, self._choices = region.slots
         self.single = arms[self._choices[0]] if len(self._choices) == 1 else None
         self.by_version = {arm.version: arm for arm in reversed(arms)}
@@ -166,6 +170,8 @@ class Table:
     def __init__(self, region: str) -> None:
         self.region = region
         self._routes: dict[bytes, Route] = {}
+        self.bounded: set[bytes] = set()
+        """The models in which some version has a bound over which it is slow."""
         self.exact: dict[bytes, Match] = {}
         """The canonical targets, found with one look-up."""
 
@@ -175,11 +181,13 @@ class Table:
     def put(self, route: Route) -> None:
         """Adds or replaces a model (rule 3)."""
         self._routes[route.name] = route
+        (self.bounded.add if route.has_bounds else self.bounded.discard)(route.name)
         self.exact[b"/models/" + route.name + b"/invocations"] = Match(route, b"/invocations")
 
     def remove(self, model: str) -> Route | None:
         """Takes a model out; None where there was none."""
         name = model.encode()
+        self.bounded.discard(name)
         self.exact.pop(b"/models/" + name + b"/invocations", None)
         return self._routes.pop(name, None)
 
@@ -258,6 +266,15 @@ def checked(path: bytes) -> bytes:
     raise BadPath
 
 
+def _rivals(region: RegionRoute) -> tuple[tuple[str, str, int], ...]:
+    """The canaries that have weight in `region`."""
+    return tuple(
+        (target.version, target.digest, target.weight)
+        for index, target in enumerate(region.targets)
+        if index != region.stable and target.weight
+    )
+
+
 class Compiler:
     """Makes live routes from a snapshot's models; keeps loads and pools across snapshots (rule 4)."""
 
@@ -267,26 +284,28 @@ class Compiler:
 
     def route(self, model: ModelRoute, region: RegionRoute) -> Route:
         """The live route of `model` in `region`."""
-        stable_weight = region.targets[region.stable].weight
-        arms = tuple(
-            self._arm(model, region, index, target, stable_weight) for index, target in enumerate(region.targets)
-        )
+        arms = tuple(self._arm(model, region, index, target) for index, target in enumerate(region.targets))
         return Route(model, region, arms)
 
-    def _arm(self, model: ModelRoute, region: RegionRoute, index: int, target: Target, stable_weight: int) -> LiveArm:
+    def _arm(self, model: ModelRoute, region: RegionRoute, index: int, target: Target) -> LiveArm:
         key = Arm(
             model=model.model,
             region=region.region,
             version=target.version,
             digest=target.digest,
             weight=target.weight,
-            stable_weight=stable_weight,
+            stable_weight=region.targets[region.stable].weight,
             canary=index != region.stable,
+            rivals=_rivals(region) if index == region.stable else (),
         )
         credentials = b"".join(f"{name}: {value}\r\n".encode() for name, value in target.headers)
         peers = tuple(Peer(endpoint, self._pools.get(endpoint), credentials) for endpoint in target.endpoints)
         load = self.loads.setdefault((model.model, region.region, target.version), Load())
         return LiveArm(key, target, peers, load)
+
+    def load(self, route: Route, version: str) -> Load:
+        """What `version` of `route`'s model has under way in its region."""
+        return self.loads.get((route.model, route.stable.key.region, version)) or Load()
 
     def sweep(self, tables: Mapping[str, Table]) -> None:
         """Forgets the loads of versions that are gone and have nothing under way."""

@@ -26,21 +26,23 @@ from typing import Any
 
 import uvicorn
 
-from router.core.outcome import ArmBatch, InFlight, OutcomeBatch
+from router.core.outcome import ArmBatch, BadEvent, InFlight, OutcomeBatch
 from router.core.wire import SnapshotUpdate
 from router.dataplane.headers import RequestNames
 from router.dataplane.limits import Limits
 from router.dataplane.link import Link, read_kept
 from router.dataplane.protocol import ClientConnection
 from router.dataplane.recorder import Record, Recorder
-from router.dataplane.routes import Compiler, LiveArm, Table
+from router.dataplane.routes import Compiler, LiveArm, Route, Table
 from router.dataplane.timers import Wheel
 from router.dataplane.upstream import Pools
+from router.dataplane.witness import Witness
 
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.1
 FLUSH_SOON_SECONDS = 0.005
+LOOK_SECONDS = 0.05
 SWEEP_SECONDS = 1.0
 WAIT_FOR_SNAPSHOT_SECONDS = 10.0
 MODELS_PER_STEP = 20
@@ -75,6 +77,8 @@ class Worker:
         self.connections: set[Any] = set()
         self.records: list[Record] = []
         self.recorder = Recorder()
+        self.witness = Witness(self.flush_soon)
+        self.in_flight = 0
         self.held = 0
         self.ready = False
         self.draining = False
@@ -174,7 +178,9 @@ class Worker:
                 if route is None:
                     table.remove(name)
                 else:
-                    table.put(self.compiler.route(model, route))
+                    live = self.compiler.route(model, route)
+                    table.put(live)
+                    self._leave(live)
             self._note_sticky(name, model.sticky_header)
             if number % MODELS_PER_STEP == MODELS_PER_STEP - 1:
                 await asyncio.sleep(0)
@@ -183,6 +189,23 @@ class Worker:
         self.ready = True
         self._changed = True
         self._first_snapshot.set()
+
+    def _leave(self, route: Route) -> None:
+        """Requests that wait for a version that was rolled back go to stable at once."""
+        gone = {arm.key.version for arm in route.arms if arm.state == "rolled_back"}
+        if not gone or not any(self.compiler.load(route, version).requests for version in gone):
+            return
+        region = route.stable.key.region
+        for connection in list(self.connections):
+            waiting = connection.current
+            if (
+                waiting is not None
+                and waiting.dispatched
+                and waiting.route.name == route.name
+                and waiting.arm.key.region == region
+                and waiting.arm.key.version in gone
+            ):
+                waiting.rolled_back()
 
     def _remove(self, model: str) -> None:
         for table in self.tables.values():
@@ -209,12 +232,19 @@ class Worker:
             records, self.records = self.records, []
             self.recorder.fold(records)
         if self.link.up:
-            arms = self.recorder.take()
-            if arms:
-                self._send(arms, None)
+            arms, bad = self.recorder.take(), self.witness.take()
+            if arms or bad:
+                self._send(arms, None, bad)
 
-    def _send(self, arms: tuple[ArmBatch, ...], in_flight: tuple[InFlight, ...] | None) -> None:
-        self.link.send(OutcomeBatch(self.config.index, os.getpid(), next(self._batches), arms, in_flight))
+    def _send(
+        self, arms: tuple[ArmBatch, ...], in_flight: tuple[InFlight, ...] | None, bad: tuple[BadEvent, ...] = ()
+    ) -> None:
+        self.link.send(OutcomeBatch(self.config.index, os.getpid(), next(self._batches), arms, in_flight, bad))
+
+    def _look(self) -> None:
+        """Which requests under way have become slow, where anybody wants to know."""
+        if any(table.bounded for table in self.tables.values()):
+            self.witness.look(self.connections, monotonic())
 
     def _tell_gauges(self) -> None:
         """What is under way and ejected now; a second's delay does not matter for a gauge."""
@@ -248,6 +278,7 @@ class Worker:
         background = [
             self.loop.create_task(self.link.run()),
             self.loop.create_task(self._every(FLUSH_SECONDS, self._flush)),
+            self.loop.create_task(self._every(LOOK_SECONDS, self._look)),
             self.loop.create_task(self._every(SWEEP_SECONDS, self._sweep)),
         ]
         kept = read_kept(self.config.run / "snapshot.bin")

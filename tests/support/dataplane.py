@@ -25,7 +25,7 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
-from router.core.outcome import ArmBatch
+from router.core.outcome import ArmBatch, BadEvent
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.core.split import lay_out
 from router.core.wire import SnapshotUpdate
@@ -501,6 +501,10 @@ class Router:
 
         return self.on_loop(take)
 
+    def bad(self) -> list[BadEvent]:
+        """The bad events since the last call."""
+        return self.on_loop(lambda: list(self.worker.witness.take()))
+
     def counts(self) -> dict[str, dict[tuple[int, str], int]]:
         """By version: `(code, result)` → how many requests since the last call."""
         totals: dict[str, dict[tuple[int, str], int]] = {}
@@ -518,6 +522,7 @@ class Router:
             found: dict[str, object] = {
                 "client connections": len(worker.connections),
                 "bytes held": worker.held,
+                "requests": worker.in_flight,
                 "deadlines": len(worker.wheel),
             }
             for pool in list(worker.pools._pools.values()):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.split import SLOTS, Slots, lay_out, slot_of
+from router.core.split import SLOTS, Slots, fingerprint, lay_out, slot_of
 
 KEYS = [b"customer-%d" % number for number in range(100_000)]
 SLOT_OF_KEYS = [slot_of(b"fraud", key) for key in KEYS]
@@ -154,3 +154,9 @@ def test_runs_cover_every_slot_once(weights: list[int]) -> None:
     assert list(slots.ends) == sorted(set(slots.ends))
     assert slots.version_at(SLOTS - 1) == slots.choices[-1]
     assert slots.version_at(0) == slots.choices[0]
+
+
+def test_a_fingerprint_tells_keys_and_models_apart_and_is_never_zero() -> None:
+    assert fingerprint(b"fraud", b"ann") == fingerprint(b"fraud", b"ann")
+    assert len({fingerprint(model, key) for model in (b"fraud", b"churn") for key in (b"ann", b"ben")}) == 4
+    assert all(0 < fingerprint(b"fraud", key) < 2**64 for key in KEYS[:1000])

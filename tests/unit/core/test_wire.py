@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from router.core.outcome import Arm, ArmBatch, InFlight, OutcomeBatch, histogram_of
+from router.core.outcome import FAILURE, SLOW, Arm, ArmBatch, BadEvent, InFlight, OutcomeBatch, histogram_of
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, RoutingSnapshot, Target
 from router.core.split import lay_out
 from router.core.wire import Applied, Hello, Message, SnapshotUpdate, apply_update, decode, encode
@@ -18,6 +18,8 @@ def route(name: str, digest: str = "d") -> ModelRoute:
     return ModelRoute(name, digest, {"default": region}, timeout=2.0, sticky_header="x-key")
 
 
+CANARY = Arm("fraud", "default", "v4", "b", 1000, 9000, True)
+
 MESSAGES: list[Message] = [
     SnapshotUpdate(7, None, {"fraud": route("fraud")}),
     SnapshotUpdate(8, 7, {}, ("fraud",)),
@@ -29,16 +31,15 @@ MESSAGES: list[Message] = [
         2,
         (
             ArmBatch(
-                Arm("fraud", "default", "v4", "b", 1000, 9000, True),
-                ((200, "ok", True, 5), (0, "abandoned", False, 1)),
+                CANARY,
+                ((200, "ok", True, 5), (499, "abandoned", False, 1)),
                 histogram_of([0.1, 3.0]),
                 fallbacks=(("timeout", 2),),
                 retries=1,
             ),
         ),
         (InFlight("fraud", "default", "v4", 3, 1),),
-        unknown_model=4,
-        malformed=5,
+        bad=(BadEvent(CANARY, FAILURE | SLOW, 7, 0.5),),
     ),
 ]
 
