@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config.load import read_file
+from router.config.notify_schema import notify_from_text
 from router.config.problems import Problem, Report, path_text, printable, quote
 from router.config.settings_schema import SINGLE, RouterFile, Settings, Token, is_listening_url
 from router.config.shape import message_of, read_shape, read_tree
@@ -26,7 +27,7 @@ from router.errors import InternalError, OperatorError
 
 __all__ = ["Settings", "Token", "check_router_file", "load_settings", "variable_of"]
 
-_LISTS = frozenset({"tokens", "trusted_proxies"})
+_LISTS = frozenset({"notify", "tokens", "trusted_proxies"})
 _BEYOND_FILE = "config"
 
 
@@ -153,7 +154,7 @@ def _understood(key: str, value: object) -> object:
     texts = [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
     if key in _LISTS:
         parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-        return list(map(_token, parts)) if key == "tokens" else parts
+        return [_ENTRIES[key](part) for part in parts] if key in _ENTRIES else parts
     if key == "listen" and (len(texts) > 1 or "=" in texts[0]):
         return _listeners(part.strip() for text in texts for part in text.split(","))
     return texts[-1]
@@ -176,6 +177,10 @@ def _token(text: str) -> dict[str, str]:
     if len(parts) != 3:
         raise ValueError("a token is written NAME:ROLE:SHA256, several with commas between")
     return dict(zip(("name", "role", "sha256"), parts, strict=True))
+
+
+_ENTRIES: Mapping[str, Callable[[str], object]] = {"notify": notify_from_text, "tokens": _token}
+"""How one entry of a list is read from a variable's text, where it is more than that text."""
 
 
 def _contradictions(given: _Given) -> list[str]:

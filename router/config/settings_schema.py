@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from router.config import names
 from router.config.fields import Duration, Name, described
+from router.config.notify_schema import Notify
 from router.config.problems import printable, quote
 
 Role = Literal["operator", "viewer"]
@@ -171,6 +172,9 @@ class _Common(_Frozen):
     tokens: Tokens = Field((), description="Who may call the admin API: {name, role, sha256} each.")
     read_token: Annotated[ReadToken, _choice(*get_args(ReadToken))] = Field(
         "loopback", description="Reading without a token: loopback (default) allows it there, required never."
+    )
+    notify: tuple[Notify, ...] = Field(
+        (), description="Whom to tell of rollbacks and the like: {url, kind, secret, on} each (default nobody)."
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config.notify_schema import EVENTS
 from router.config.settings import Settings, check_router_file, flag_of, load_settings, variable_of
 from router.config.settings_schema import RouterFile
 from router.errors import InternalError, OperatorError
@@ -60,10 +61,17 @@ grace: 1m
 tokens:
   - {{name: alice, role: operator, sha256: {HASH.upper()}}}
 read_token: required
+notify:
+  - {{url: "https://a.example/b?c=1", secret: {{env: SECRET}}}}
+  - {{url: {{env: URL}}, kind: slack, on: [rollback]}}
 """,
         encoding="utf-8",
     )
     found = load_settings(file, {}, {})
+    assert [(told.url.text, told.url.env, told.kind, told.on) for told in found.notify] == [
+        ("https://a.example/b?c=1", None, "webhook", EVENTS),
+        (None, "URL", "slack", ("rollback",)),
+    ]
     assert found.listen == {"eu-west": "127.0.0.1:1"}
     assert (found.admin, found.workers, found.state) == ("[::1]:2", 3, Path("/var/lib/router"))
     assert found.registry == "https://mlflow.internal/base"
@@ -87,6 +95,7 @@ def test_variables_set_every_key() -> None:
             "CANARY_ROUTER_GRACE": "2s",
             "CANARY_ROUTER_TOKENS": f"alice:operator:{HASH},bob:viewer:{HASH}",
             "CANARY_ROUTER_READ_TOKEN": "required",
+            "CANARY_ROUTER_NOTIFY": "slack=https://a/b,webhook=http://c",
             "CANARY_ROUTER_CONFIG": "configs",
             "CANARY_ROUTER_SERVICE_HOST": "made up by an orchestrator",
         },
@@ -96,6 +105,7 @@ def test_variables_set_every_key() -> None:
     assert (found.workers, found.state, found.registry) == (0, Path("/s"), "http://m")
     assert found.trusted_proxies == ("10.0.0.0/8", "::1/128")
     assert [token.name for token in found.tokens] == ["alice", "bob"]
+    assert [(told.kind, told.url.text) for told in found.notify] == [("slack", "https://a/b"), ("webhook", "http://c")]
     assert found.config == Path.cwd() / "configs"
     assert load_settings(None, {"CANARY_ROUTER_REGION": "eu"}, {}).listen == {"eu": "0.0.0.0:8080"}
 
