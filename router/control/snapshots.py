@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from router.core.wire import SnapshotUpdate, decode
+from router.core.wire import SnapshotUpdate, read_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,9 @@ def write(path: Path, frame: bytes) -> None:
 def read(path: Path) -> SnapshotUpdate | None:
     """The whole snapshot in the file, or None where there is none. Blocking."""
     try:
-        message = decode(path.read_bytes()[4:])
+        return read_snapshot(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         log.warning("cannot use %s: %s", path, error)
         return None
-    return message if isinstance(message, SnapshotUpdate) and message.base is None else None

@@ -22,8 +22,8 @@ from pathlib import Path
 import msgspec
 
 from router.core.outcome import OutcomeBatch
-from router.core.snapshot import ModelRoute, RoutingSnapshot
-from router.core.wire import Applied, Hello, SnapshotUpdate, decode, encode
+from router.core.snapshot import ModelRoute
+from router.core.wire import Applied, Hello, SnapshotUpdate, decode, encode, pack
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,14 @@ class Workers:
         self._on_batch = on_batch
         self._on_gone = on_gone
         self._connections: set[_Connection] = set()
-        self._snapshot = RoutingSnapshot(0, {})
+        self._packed = pack({})
+        self._snapshot = SnapshotUpdate(0, None, self._packed)
         self._opened = False
         self._changed = asyncio.Event()
 
     @property
-    def snapshot(self) -> RoutingSnapshot:
-        """What the workers are meant to hold."""
+    def snapshot(self) -> SnapshotUpdate:
+        """What the workers are meant to hold, as a whole."""
         return self._snapshot
 
     @property
@@ -89,10 +90,9 @@ class Workers:
 
     def publish(self, routes: Mapping[str, ModelRoute], removed: Collection[str] = ()) -> int:
         """Puts `routes` in force and takes `removed` out, in one step; returns the snapshot's sequence."""
-        models = {**self._snapshot.models, **routes}
-        for name in removed:
-            models.pop(name, None)
-        self._snapshot = RoutingSnapshot(self._snapshot.sequence + 1, models)
+        changed = pack(routes)
+        self._packed = self._packed.changed(changed, removed)
+        self._snapshot = SnapshotUpdate(self._snapshot.sequence + 1, None, self._packed)
         self._opened = True
         frames: dict[int, bytes] = {}
         for connection in list(self._connections):
@@ -102,7 +102,7 @@ class Workers:
                 self._send_whole(connection)
                 continue
             if connection.sent not in frames:
-                update = SnapshotUpdate(self._snapshot.sequence, connection.sent, dict(routes), tuple(removed))
+                update = SnapshotUpdate(self._snapshot.sequence, connection.sent, changed, tuple(removed))
                 frames[connection.sent] = encode(update)
             self._send(connection, frames[connection.sent])
         self._changed.set()
@@ -110,7 +110,7 @@ class Workers:
 
     def whole(self) -> bytes:
         """The whole snapshot as one frame."""
-        return encode(SnapshotUpdate(self._snapshot.sequence, None, self._snapshot.models))
+        return encode(self._snapshot)
 
     def _send_whole(self, connection: _Connection) -> None:
         frame = self.whole()

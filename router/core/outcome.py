@@ -48,7 +48,7 @@ def histogram_of(durations: Iterable[float]) -> Histogram:
     return Histogram(tuple(counts), total)
 
 
-class Arm(msgspec.Struct, frozen=True, array_like=True):
+class Arm(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Whose outcome it is: the picked version, and the effective weights at that moment (hundredths of a percent).
 
     `digest` is the version's; evidence starts anew with another one. `rivals` of a stable are the canaries beside it

@@ -2,7 +2,7 @@
 
 Rules:
 1. The data plane never waits for control: a link that is down is tried again, and requests go on meanwhile.
-2. Snapshots are applied in small steps with the loop free in between, and model by model.
+2. Snapshots are read and applied in small steps with the loop free in between, and model by model.
 3. A snapshot that does not fit on the one held is answered with a new `Hello`, and a whole one follows.
 4. The snapshot that a restarted worker finds on disk gives canaries no weight: control may know of a rollback.
 """
@@ -20,7 +20,7 @@ import msgspec
 from router.core.outcome import OutcomeBatch
 from router.core.snapshot import ModelRoute, RegionRoute
 from router.core.split import lay_out
-from router.core.wire import MAX_FRAME, Applied, Hello, SnapshotUpdate, decode, encode
+from router.core.wire import MAX_FRAME, Applied, Hello, SnapshotUpdate, decode, encode, read_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +95,12 @@ class Link:
 def read_kept(path: Path) -> SnapshotUpdate | None:
     """The snapshot that control left on disk, with stable having everything (rule 4); None without one."""
     try:
-        frame = path.read_bytes()
-        message = decode(frame[4:])
+        kept = read_snapshot(path.read_bytes())
     except (OSError, msgspec.MsgspecError):
         return None
-    if not isinstance(message, SnapshotUpdate):
+    if kept is None:
         return None
-    models = {name: _stable_only(model) for name, model in message.models.items()}
+    models = {name: _stable_only(model) for name, model in kept.models.items()}
     return SnapshotUpdate(0, None, models)
 
 

@@ -5,6 +5,7 @@ Rules:
 2. What follows the name goes on as it was sent; a target with a dot segment, however encoded, is refused.
 3. A region's table is swapped model by model: a request sees one model's route whole, old or new.
 4. Gauges outlive a snapshot: `Load` is shared by all arms of a model's version in a region.
+5. Of what there are thousands the garbage collector sees little: going through it holds up requests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from random import random
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
 from router.core.outcome import Arm
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.dataplane.headers import key_of
@@ -23,6 +26,7 @@ from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3.0
+NONE: frozenset[bytes] = frozenset()
 
 
 class RetryBudget:
@@ -31,6 +35,8 @@ class RetryBudget:
     What is not used is kept for as many retries as there are requests under way: when an endpoint dies, those it had
     are retried at once; an outage that lasts does not find a hoard.
     """
+
+    __slots__ = ("_left", "_since", "_started")
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -57,6 +63,8 @@ class RetryBudget:
 class Load:
     """What one version of a model has under way here, and how many requests it has had."""
 
+    __slots__ = ("budget", "requests", "started")
+
     def __init__(self) -> None:
         self.requests = 0
         self.started = 0
@@ -67,21 +75,27 @@ class Load:
         return self.budget.take(now, self.started, self.requests)
 
 
-class Peer:
-    """An endpoint as one version sees it: its pool, and the first lines of a request towards it."""
+class Peer(msgspec.Struct, gc=False, eq=False):
+    """An endpoint as one version sees it: its pool, and the first lines of a request towards it (rule 5)."""
 
-    def __init__(self, endpoint: Endpoint, pool: Pool, credentials: bytes) -> None:
-        self.pool = pool
-        self.healthy = endpoint.healthy
-        self._base = endpoint.base_path.encode()
-        self._tail = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + credentials
-        self._canonical = b"POST " + self._base + b"/invocations" + self._tail
+    pool: Pool
+    healthy: bool
+    base: bytes
+    tail: bytes
+    canonical: bytes
 
     def head(self, method: bytes, target: bytes) -> bytes:
         """The request line, the Host line and the credential lines of a request for `target`."""
         if method == b"POST" and target == b"/invocations":
-            return self._canonical
-        return method + b" " + self._base + target + self._tail
+            return self.canonical
+        return method + b" " + self.base + target + self.tail
+
+
+def peer_of(endpoint: Endpoint, pool: Pool, credentials: bytes) -> Peer:
+    """`endpoint` with its `pool`; `credentials` are header lines."""
+    base = endpoint.base_path.encode()
+    tail = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + credentials
+    return Peer(pool, endpoint.healthy, base, tail, b"POST " + base + b"/invocations" + tail)
 
 
 def choose(peers: tuple[Peer, ...], now: float, failed: Peer | None) -> Peer | None:
@@ -105,6 +119,11 @@ def choose(peers: tuple[Peer, ...], now: float, failed: Peer | None) -> Peer | N
 class LiveArm:
     """One version in one region, with the weights in force."""
 
+    __slots__ = (
+        "admitted", "judged", "key", "load", "peers", "replaced_headers", "slow_after", "state", "upstream_model",
+        "version", "version_line",
+    )  # fmt: skip
+
     def __init__(self, key: Arm, target: Target, peers: tuple[Peer, ...], load: Load) -> None:
         self.key = key
         self.version = target.version.encode()
@@ -116,11 +135,19 @@ class LiveArm:
         self.load = load
         self.judged = bool(key.rivals) or (key.canary and key.weight > 0)
         self.slow_after = target.slow_after if self.judged and target.slow_after > 0 else NEVER
-        self.replaced_headers = frozenset(name.lower().encode() for name, _ in target.headers)
+        self.replaced_headers = (
+            frozenset(name.lower().encode() for name, _ in target.headers) if target.headers else NONE
+        )
 
 
 class Route:
     """One model in one region, ready to pick from."""
+
+    __slots__ = (
+        "_choices", "_ends", "allow_override", "arms", "attempt_timeout", "buffer", "by_version", "fallback",
+        "has_bounds", "idempotent", "max_body", "model", "name", "single", "stable", "sticky_cookie", "sticky_header",
+        "timeout", "timeout_line",
+    )  # fmt: skip
 
     def __init__(self, model: ModelRoute, region: RegionRoute, arms: tuple[LiveArm, ...]) -> None:
         self.model = model.model
@@ -299,8 +326,11 @@ class Compiler:
             rivals=_rivals(region) if index == region.stable else (),
         )
         credentials = b"".join(f"{name}: {value}\r\n".encode() for name, value in target.headers)
-        peers = tuple(Peer(endpoint, self._pools.get(endpoint), credentials) for endpoint in target.endpoints)
-        load = self.loads.setdefault((model.model, region.region, target.version), Load())
+        peers = tuple(peer_of(endpoint, self._pools.get(endpoint), credentials) for endpoint in target.endpoints)
+        name = (model.model, region.region, target.version)
+        load = self.loads.get(name)
+        if load is None:
+            load = self.loads[name] = Load()
         return LiveArm(key, target, peers, load)
 
     def load(self, route: Route, version: str) -> Load:

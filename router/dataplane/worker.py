@@ -45,7 +45,8 @@ FLUSH_SOON_SECONDS = 0.005
 LOOK_SECONDS = 0.05
 SWEEP_SECONDS = 1.0
 WAIT_FOR_SNAPSHOT_SECONDS = 10.0
-MODELS_PER_STEP = 20
+STEP_SECONDS = 0.001
+"""How long a snapshot being applied may hold up requests at a time."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Worker:
         self._told: tuple[InFlight, ...] = ()
         self._changed = False
         self._sticky: dict[str, bytes] = {}
+        self._sticky_models: dict[bytes, int] = {}
         self._batches = count(1)
         self._flushing: asyncio.TimerHandle | None = None
         self._first_snapshot = asyncio.Event()
@@ -172,7 +174,8 @@ class Worker:
             for table in self.tables.values():
                 for name in table.names() - update.models.keys():
                     self._remove(name)
-        for number, (name, model) in enumerate(update.models.items()):
+        pause = monotonic() + STEP_SECONDS
+        for name, model in update.models.items():
             for region, table in self.tables.items():
                 route = model.regions.get(region)
                 if route is None:
@@ -182,8 +185,9 @@ class Worker:
                     table.put(live)
                     self._leave(live)
             self._note_sticky(name, model.sticky_header)
-            if number % MODELS_PER_STEP == MODELS_PER_STEP - 1:
+            if monotonic() >= pause:
                 await asyncio.sleep(0)
+                pause = monotonic() + STEP_SECONDS
         for name in update.removed:
             self._remove(name)
         self.ready = True
@@ -213,14 +217,21 @@ class Worker:
         self._note_sticky(model, "")
 
     def _note_sticky(self, model: str, header: str) -> None:
-        before = set(self._sticky.values())
-        if header:
-            self._sticky[model] = header.lower().encode()
-        else:
-            self._sticky.pop(model, None)
-        after = set(self._sticky.values())
-        if before != after:
-            self.names.set_sticky(after)
+        name = header.lower().encode()
+        before = self._sticky.pop(model, b"")
+        if name:
+            self._sticky[model] = name
+        if name != before and self._count_sticky(name, 1) | self._count_sticky(before, -1):
+            self.names.set_sticky(self._sticky_models)
+
+    def _count_sticky(self, name: bytes, more: int) -> bool:
+        """One model more (1) or less (-1) takes its key from `name`; whether it is the first or was the last."""
+        if not name:
+            return False
+        models = self._sticky_models.pop(name, 0) + more
+        if models:
+            self._sticky_models[name] = models
+        return models == max(more, 0)
 
     # -- outcomes
 

@@ -8,7 +8,18 @@ import pytest
 from router.core.outcome import FAILURE, SLOW, Arm, ArmBatch, BadEvent, InFlight, OutcomeBatch, histogram_of
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, RoutingSnapshot, Target
 from router.core.split import lay_out
-from router.core.wire import Applied, Hello, Message, SnapshotUpdate, apply_update, decode, encode
+from router.core.wire import (
+    Applied,
+    Hello,
+    Message,
+    PackedRoutes,
+    SnapshotUpdate,
+    apply_update,
+    decode,
+    encode,
+    pack,
+    read_snapshot,
+)
 
 
 def route(name: str, digest: str = "d") -> ModelRoute:
@@ -83,3 +94,56 @@ def test_a_change_that_does_not_fit_is_not_applied() -> None:
 
     assert apply_update(None, update) is None
     assert apply_update(RoutingSnapshot(4, {}), update) is None
+
+
+def test_an_update_travels_with_each_route_as_bytes_of_its_own() -> None:
+    routes = {"a": route("a"), "b": route("b")}
+    update = decode(encode(SnapshotUpdate(7, None, routes))[4:])
+
+    assert isinstance(update, SnapshotUpdate)
+    assert isinstance(update.models, PackedRoutes)
+    assert list(update.models) == ["a", "b"]
+    assert len(update.models) == 2
+    assert "a" in update.models
+    assert "c" not in update.models
+    assert update.models == routes
+    assert encode(update) == encode(SnapshotUpdate(7, None, routes))
+
+
+def test_packed_routes_change_without_being_unpacked() -> None:
+    before = pack({"a": route("a"), "b": route("b"), "c": route("c")})
+
+    after = before.changed(pack({"b": route("b", "changed"), "d": route("d")}), ["a", "never there"])
+
+    assert after == {"b": route("b", "changed"), "c": route("c"), "d": route("d")}
+    assert set(before) == {"a", "b", "c"}
+
+
+def broken() -> bytes:
+    """A frame whose second route is none."""
+    raws = {**pack({"a": route("a")}).raws, "b": msgspec.Raw(msgspec.msgpack.encode({"model": 5}))}
+    return encode(SnapshotUpdate(7, None, PackedRoutes(raws)))
+
+
+def test_a_broken_route_is_found_when_it_is_asked_for() -> None:
+    update = decode(broken()[4:])
+
+    assert isinstance(update, SnapshotUpdate)
+    assert update.models["a"] == route("a")
+    with pytest.raises(msgspec.DecodeError):
+        update.models["b"]
+
+
+def test_a_kept_snapshot_is_read_whole_or_not_at_all() -> None:
+    routes = {"a": route("a")}
+
+    kept = read_snapshot(encode(SnapshotUpdate(7, None, routes)))
+
+    assert kept is not None
+    assert kept.sequence == 7
+    assert type(kept.models) is dict
+    assert kept.models == routes
+    assert read_snapshot(encode(SnapshotUpdate(7, 6, routes))) is None
+    assert read_snapshot(encode(Hello(1, 2, 3))) is None
+    with pytest.raises(msgspec.DecodeError):
+        read_snapshot(broken())

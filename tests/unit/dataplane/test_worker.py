@@ -121,8 +121,11 @@ async def test_sticky_headers_follow_the_models() -> None:
 
     await made.apply(SnapshotUpdate(2, 1, {}, ("a",)))
     assert made.names.learn(b"X-Key") == kind
-    await made.apply(SnapshotUpdate(3, 2, {"b": model(target("v1", endpoint), name="b")}))
+    await made.apply(SnapshotUpdate(3, 2, {"b": model(target("v1", endpoint), name="b", sticky_header="X-Other")}))
     assert made.names.learn(b"X-Key") == 0
+    assert made.names.learn(b"X-Other") == kind
+    await made.apply(SnapshotUpdate(4, 3, {"b": model(target("v1", endpoint), name="b")}))
+    assert made.names.learn(b"X-Other") == 0
 
 
 # -- flow control, turn by turn
