@@ -30,6 +30,49 @@ MIGRATIONS: tuple[Migration, ...] = (
                                 admitted_at REAL NOT NULL)
         """,
     ),
+    (
+        # A database's own name, by which a running router knows that it is still the same one.
+        "CREATE TABLE identity (name TEXT NOT NULL)",
+        "INSERT INTO identity VALUES (lower(hex(randomblob(16))))",
+        """
+        CREATE TABLE state (kind TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, value BLOB NOT NULL,
+                            revision INTEGER NOT NULL, PRIMARY KEY (kind, model, version))
+        """,
+        "CREATE TABLE revision (newest INTEGER NOT NULL)",
+        "INSERT INTO revision VALUES (0)",
+        """
+        CREATE TABLE audit (sequence INTEGER PRIMARY KEY, model TEXT NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)
+        """,
+        "CREATE INDEX audit_by_model ON audit (model, sequence)",
+        "CREATE TABLE audit_head (sequence INTEGER NOT NULL, hash TEXT NOT NULL)",
+        "INSERT INTO audit_head VALUES (0, '0000000000000000000000000000000000000000000000000000000000000000')",
+        """
+        CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
+        """,
+        """
+        CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
+        """,
+        # INSERT OR REPLACE deletes without asking the trigger above.
+        """
+        CREATE TRIGGER audit_is_never_replaced BEFORE INSERT ON audit
+        WHEN NEW.sequence <> (SELECT sequence + 1 FROM audit_head)
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
+        """,
+        """
+        CREATE TRIGGER audit_head_only_rises BEFORE UPDATE ON audit_head WHEN NEW.sequence <> OLD.sequence + 1
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
+        """,
+        """
+        CREATE TRIGGER audit_head_is_never_deleted BEFORE DELETE ON audit_head
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
+        """,
+        # When a config last named it; what was there before this column counts from then.
+        "ALTER TABLE pin ADD COLUMN named_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE admission ADD COLUMN named_at REAL NOT NULL DEFAULT 0",
+        "UPDATE admission SET named_at = admitted_at",
+    ),
 )
 
 
@@ -45,15 +88,43 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         version = _version(connection)
-        if version > len(migrations):
-            raise StoreError(
-                f"the database has schema {version}, and this release knows {len(migrations)} at most",
-                hint="a newer release wrote it: run that one, or give this one a state directory of its own",
-            )
+        _refuse(version, migrations)
         for statements in migrations[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+def refuse_newer(connection: sqlite3.Connection) -> None:
+    """Keeps rule 4.
+
+    Raises:
+        StoreError: a newer release wrote the database.
+    """
+    _refuse(_version(connection), MIGRATIONS)
+
+
+def refuse_other(connection: sqlite3.Connection) -> None:
+    """Checks that the database is of this release's schema, for who may not migrate it.
+
+    Raises:
+        StoreError: another release wrote it.
+    """
+    version = _version(connection)
+    _refuse(version, MIGRATIONS)
+    if version < len(MIGRATIONS):
+        raise StoreError(
+            f"the database has schema {version}, and this release wants {len(MIGRATIONS)}",
+            hint="start the router on it once: that brings it up to date",
+        )
+
+
+def _refuse(version: int, migrations: Sequence[Migration]) -> None:
+    if version > len(migrations):
+        raise StoreError(
+            f"the database has schema {version}, and this release knows {len(migrations)} at most",
+            hint="a newer release wrote it: run that one, or give this one a state directory of its own",
+        )
 
 
 def _version(connection: sqlite3.Connection) -> int:
