@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from router.dataplane import headers
-from router.dataplane.exchange import UPLOAD, Exchange
+from router.dataplane.exchange import Exchange
 from router.dataplane.headers import (
     CONNECTION,
     COOKIE,
@@ -41,6 +41,7 @@ from router.dataplane.headers import (
     VIA,
 )
 from router.dataplane.problems import Problem, Problems
+from router.dataplane.streams import UPLOAD
 from router.dataplane.timers import NEVER
 
 if TYPE_CHECKING:
