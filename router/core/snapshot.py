@@ -6,13 +6,16 @@ Rules:
 3. Admission comes before weight: a canary that is not admitted has effective weight 0, its share is stable's.
 4. A stable that is not ready answers nothing (its share gets 503); a canary's share never rises for that reason.
 5. A newly named stable takes over only once it is ready; until then the stable before it goes on.
-6. Nothing here can be part of a cycle, so the garbage collector need not look at it (`gc=False`): going through a
+6. A rollout's weight takes the place of what the config declares, out of stable's share and never more than that.
+7. A rolled-back version has effective weight 0 wherever it is a canary; who is stable, or stands in for it, stays so.
+8. Nothing here can be part of a cycle, so the garbage collector need not look at it (`gc=False`): going through a
    thousand models would hold up requests for milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -119,6 +122,8 @@ def compile_model(
     stable_before: Mapping[str, Target],
     *,
     digest: str,
+    weights: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    rolled_back: Collection[str] = (),
 ) -> ModelRoute:
     """One model's route from its config and from what is known of its versions.
 
@@ -129,13 +134,17 @@ def compile_model(
         stable_before: by region, the target that is stable there until now, where there is one. It need not be
             part of `config` any more.
         digest: of the config.
+        weights: by `(version, region)`, in hundredths of a percent: what rollouts declare. An entry of 0 keeps the
+            canary's place among the slots.
+        rolled_back: the versions that a latch holds.
     """
     stickiness = config.stickiness
     return ModelRoute(
         model=config.model,
         digest=digest,
         regions={
-            region: _compile_region(config, region, facts, stable_before.get(region)) for region in served_regions
+            region: _compile_region(config, region, facts, stable_before.get(region), weights, rolled_back)
+            for region in served_regions
         },
         timeout=config.timeout,
         attempt_timeout=config.attempt_timeout,
@@ -154,22 +163,28 @@ def _compile_region(
     region: str,
     facts: Mapping[tuple[str, str], VersionFacts],
     before: Target | None,
+    by_rollout: Mapping[tuple[str, str], int],
+    rolled_back: Collection[str],
 ) -> RegionRoute:
-    weights = config.weights_in(region)
+    weights = _declared(config, region, by_rollout)
     declared_stable = config.stable_in(region)
+    if facts.get((declared_stable, region), UNKNOWN).state == "ready":
+        before = None
     targets: list[Target] = []
     canaries: list[tuple[int, int]] = []
     for index, (name, version) in enumerate(config.versions.items()):
         known = facts.get((name, region), UNKNOWN)
+        in_charge = name == declared_stable or (before is not None and _is(before, name, known.digest))
+        state = "rolled_back" if name in rolled_back and not in_charge else known.state
         declared = weights.get(name, 0)
         weight = 0
-        if name != declared_stable and declared:
-            weight = declared if known.state == "ready" else 0
+        if name != declared_stable and name in weights:
+            weight = declared if state == "ready" else 0
             canaries.append((index, weight))
         targets.append(
             Target(
                 version=name,
-                state=known.state,
+                state=state,
                 declared=declared,
                 weight=weight,
                 endpoints=known.endpoints,
@@ -179,7 +194,7 @@ def _compile_region(
             )
         )
     stable = list(config.versions).index(declared_stable)
-    if before is not None and not targets[stable].admitted:
+    if before is not None:
         stable = _stand_in(targets, before)
         canaries = [(index, weight) for index, weight in canaries if index != stable]
     rest = 10_000 - sum(weight for _, weight in canaries)
@@ -187,10 +202,29 @@ def _compile_region(
     return RegionRoute(region, tuple(targets), stable, lay_out(stable, canaries))
 
 
+def _declared(config: ModelConfig, region: str, by_rollout: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """The declared weights of `region`: the config's, and a rollout's where there is one, which stable makes room for.
+
+    Who has none is not in it, but for a rollout's canary.
+    """
+    stable = config.stable_in(region)
+    weights = {name: weight for name, weight in config.weights_in(region).items() if weight}
+    for name in config.versions:
+        if (name, region) in by_rollout and name != stable:
+            room = weights.get(stable, 0) + weights.get(name, 0)
+            weights[name] = min(by_rollout[name, region], room)
+            weights[stable] = room - weights[name]
+    return weights
+
+
+def _is(before: Target, version: str, digest: str) -> bool:
+    return (before.version, before.digest) == (version, digest)
+
+
 def _stand_in(targets: list[Target], before: Target) -> int:
     """The index of the stable before among the new targets; appends it where it is no longer one of them."""
     for index, target in enumerate(targets):
-        if target.version == before.version and target.digest == before.digest:
+        if _is(before, target.version, target.digest):
             return index
     targets.append(msgspec.structs.replace(before, declared=0))
     return len(targets) - 1

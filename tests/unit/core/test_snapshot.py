@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -127,6 +127,84 @@ def test_stable_waits_for_nobody_without_one_before() -> None:
 
     assert route.stable == 0
     assert weights_of(route) == {"v3": 10_000}
+
+
+def steered(
+    weights: Mapping[str, int],
+    by_rollout: Mapping[tuple[str, str], int],
+    rolled_back: Collection[str] = (),
+    facts: Mapping[tuple[str, str], VersionFacts] | None = None,
+    before: Target | None = None,
+    stable: str = "v3",
+) -> RegionRoute:
+    known = states(v3="ready", v4="ready", v5="ready") if facts is None else facts
+    route = compile_model(
+        config(weights, stable),
+        ("default",),
+        known,
+        {"default": before} if before else {},
+        digest="d",
+        weights=by_rollout,
+        rolled_back=rolled_back,
+    )
+    return route.regions["default"]
+
+
+def test_a_rollout_declares_weight_out_of_stables_share() -> None:
+    route = steered({"v3": 8000, "v5": 2000}, {("v4", "default"): 1000, ("v4", "elsewhere"): 5000})
+
+    assert [(target.version, target.declared, target.weight) for target in route.targets] == [
+        ("v3", 7000, 7000), ("v4", 1000, 1000), ("v5", 2000, 2000)
+    ]  # fmt: skip
+
+
+def test_a_rollout_never_takes_more_than_stable_has() -> None:
+    route = steered({"v3": 8000, "v5": 2000}, {("v4", "default"): 10_000})
+
+    assert weights_of(route) == {"v4": 8000, "v5": 2000}
+
+
+def test_a_rollout_replaces_what_the_config_says_and_leaves_stable_alone() -> None:
+    route = steered({"v3": 9000, "v4": 1000}, {("v4", "default"): 500, ("v3", "default"): 1})
+
+    assert weights_of(route) == {"v3": 9500, "v4": 500}
+
+
+def test_a_rollout_without_weight_yet_keeps_its_place() -> None:
+    """v4 comes first; were it left out, its start would move all of v5's users."""
+    before = steered({"v3": 9000, "v5": 1000}, {("v4", "default"): 0})
+    after = steered({"v3": 9000, "v5": 1000}, {("v4", "default"): 100})
+
+    assert before.slots == Slots((9000, 10_000), (0, 2))
+    assert after.slots == Slots((100, 9000, 10_000), (1, 0, 2))
+
+
+def test_a_rolled_back_canary_has_no_weight_and_its_share_is_stables() -> None:
+    route = steered({"v3": 8500, "v4": 1000, "v5": 500}, {}, ["v4"])
+
+    assert weights_of(route) == {"v3": 9500, "v5": 500}
+    assert (route.targets[1].state, route.targets[1].declared, route.targets[1].admitted) == (
+        "rolled_back",
+        1000,
+        False,
+    )
+    assert route.slots == Slots((9500, 10_000), (0, 2))
+
+
+def test_a_rolled_back_rollout_keeps_its_declared_weight_only() -> None:
+    route = steered({"v3": 10_000}, {("v4", "default"): 2500}, {"v4"}, states(v3="ready", v4="warming"))
+
+    assert weights_of(route) == {"v3": 10_000}
+    assert [target.declared for target in route.targets] == [7500, 2500, 0]
+    assert route.targets[1].state == "rolled_back"
+
+
+def test_who_is_stable_is_not_taken_out_of_service() -> None:
+    route = steered({"v3": 10_000}, {}, ["v3"])
+    stand_in = steered({"v4": 8000, "v3": 2000}, {}, ["v3"], states(v3="ready", v4="warming"), OLD, "v4")
+
+    assert (route.targets[0].state, weights_of(route)) == ("ready", {"v3": 10_000})
+    assert (stand_in.targets[0].state, weights_of(stand_in)) == ("ready", {"v3": 10_000})
 
 
 def test_regions_are_compiled_by_themselves() -> None:
