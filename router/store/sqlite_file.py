@@ -96,11 +96,9 @@ class SqliteFile:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection in a transaction, which is committed at the end and undone where an error leaves."""
-        with self._lock, told(self.path, self._let_go):
-            connection = self._opened()
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
+        with self._lock, told(self.path, self._let_go), self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
     def close(self) -> None:
         """Lets go of the file; a later call opens it again."""
@@ -147,14 +145,14 @@ class SqliteFile:
 
 
 @contextmanager
-def told(path: Path, when_damaged: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Turns what SQLite and the file system say about `path` into a `StoreError`; damage calls `when_damaged` first."""
+def told(path: Path, let_go: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Turns what SQLite and the file system say about `path` into a `StoreError`; damage calls `let_go` first."""
     try:
         yield
     except sqlite3.Error as error:
         code = _primary_code(error)
         if code in UNSOUND:
-            when_damaged()
+            let_go()
             raise StoreDamaged(f"the database {path} is damaged: {error}", hint=MEND_DAMAGED) from error
         no_room = code in NO_ROOM or _code(error) in NO_ROOM or (code == sqlite3.SQLITE_CANTOPEN and path.exists())
         kind = StoreFull if no_room else StoreError
@@ -205,6 +203,9 @@ def _create(path: Path) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     """A checked and migrated connection."""
+    if not os.access(path, os.W_OK, effective_ids=True):
+        # SQLite would open it for reading, and stay with that whatever became of the disk later.
+        raise _error("attempt to write a readonly database", sqlite3.SQLITE_READONLY)
     connection = _connect(path)
     try:
         _check(connection, path)
@@ -224,16 +225,16 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size == 0:
-        raise _unsound("the file is empty")
+        raise _error("the file is empty", sqlite3.SQLITE_CORRUPT)
     with closing(connection.execute("PRAGMA quick_check(1)")) as check:
         (verdict,) = check.fetchone()
     if verdict != "ok":
-        raise _unsound(verdict)
+        raise _error(verdict, sqlite3.SQLITE_CORRUPT)
 
 
-def _unsound(what: str) -> sqlite3.DatabaseError:
+def _error(what: str, code: int) -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError(what)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    error.sqlite_errorcode = code
     return error
 
 
