@@ -34,6 +34,12 @@ _LOG_BIG = log(_BIG)
 _MOST_FACTORS = 256
 
 
+Mark = tuple[int, int, int, int]
+"""Counts at some moment; what they count is the caller's affair."""
+
+START: Mark = (0, 0, 0, 0)
+
+
 class BetState(msgspec.Struct, frozen=True, array_like=True):
     """A bet's wealth: natural logarithms of its components and of its cash, and how many bad events it saw."""
 
@@ -107,8 +113,8 @@ class _Pot:
 class Bet:
     """The two-sample bet against p(canary) ≤ `rho` · p(stable) + `delta`.
 
-    `marks[i]` is the mark given with the bad event at which component i was last overtaken by what the wallet had just
-    handed it: what it shows is news since then.
+    `marks[i]` is the mark given with the first bad event, or with the last one at which the wallet handed component i
+    more than all it had: what it shows is news since then.
     """
 
     __slots__ = ("_delta", "_factors", "_pot", "_rho", "marks")
@@ -118,7 +124,7 @@ class Bet:
         self._delta = delta
         self._pot = _Pot(len(RATIOS), wallet=wallet)
         self._factors: dict[float, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {}
-        self.marks: list[object] = [None] * len(RATIOS)
+        self.marks: list[Mark] = [START] * len(RATIOS)
 
     @property
     def n(self) -> int:
@@ -135,23 +141,29 @@ class Bet:
         """The e-value: 1 at the start; capped where it leaves what a float can hold."""
         return plain(self._pot.log_e())
 
+    def reached(self, threshold: float) -> bool:
+        """Whether the e-value is at least `threshold`, a number below 1e200."""
+        pot = self._pot
+        return pot.scale > 0.0 or sum(pot.wealth) + pot.cash >= threshold
+
     @property
     def leader(self) -> int:
         """Which component holds most: the index into `RATIOS` of what the events look like."""
         wealth = self._pot.wealth
         return wealth.index(max(wealth))
 
-    def on_bad(self, canary: bool, pi: float, mark: object = None) -> None:
+    def on_bad(self, canary: bool, pi: float, mark: Mark = START) -> None:
         """Bets on one bad event, of the canary or else of stable, whose request had probability `pi` of the canary."""
         if not 0.0 < pi < 1.0:
             return
         factors = self._factors.get(pi) or self._make_factors(pi)
         pot = self._pot
         part = pot.transfer()
+        first = pot.n == 1
         fresh = []
         total = 0.0
         for index, (each, factor) in enumerate(zip(pot.wealth, factors[0 if canary else 1], strict=True)):
-            if each < part:
+            if each < part or first:
                 self.marks[index] = mark
             held = (each + part) * factor
             total += held
@@ -372,12 +384,16 @@ class SpentKeys:
         """Whether no further key can bring evidence."""
         return len(self._keys) >= self._limit
 
+    def unspent(self, key: int) -> bool:
+        """Whether an event of `key` would count."""
+        return key not in self._keys and len(self._keys) < self._limit
+
     def spend(self, key: int) -> bool:
         """Whether the event of `key` (64 bits) counts: it is the key's first, and there was room to remember it."""
-        if key in self._keys or len(self._keys) >= self._limit:
-            return False
-        self._keys.add(key)
-        return True
+        if self.unspent(key):
+            self._keys.add(key)
+            return True
+        return False
 
     def state(self) -> bytes:
         """The keys, 8 bytes each."""

@@ -215,6 +215,7 @@ def test_wealth_beyond_any_float_neither_overflows_nor_is_lost() -> None:
     for _ in range(1000):
         bet.on_bad(True, 0.1)
     rich = bet.log_e
+    assert bet.reached(1e199)
     resumed = Bet()
     resumed.restore(bet.state())
     for each in (bet, resumed):
@@ -238,6 +239,7 @@ def test_a_long_good_past_does_not_hide_what_comes_late() -> None:
         absolute.observe(0, 1)
 
     assert bet.e > 2500
+    assert bet.reached(2500) and not bet.reached(bet.e * 1.01)
     assert absolute.e > 10_000
     assert bet.leader >= 4
 
@@ -245,13 +247,11 @@ def test_a_long_good_past_does_not_hide_what_comes_late() -> None:
 def test_marks_tell_since_when_the_evidence_speaks() -> None:
     bet = Bet()
     for number in range(200):
-        bet.on_bad(number % 10 == 0, 0.1, number)
+        bet.on_bad(number % 10 == 0, 0.1, (number, 0, 0, 0))
     for number in range(200, 206):
-        bet.on_bad(True, 0.1, number)
+        bet.on_bad(True, 0.1, (number, 0, 0, 0))
 
-    since = bet.marks[bet.leader]
-    assert isinstance(since, int)
-    assert 190 <= since <= 200
+    assert 190 <= bet.marks[bet.leader][0] <= 200
 
 
 def test_large_rounds_stay_within_what_a_float_can_hold() -> None:
