@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Sequence
 from random import random
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -21,7 +21,7 @@ import msgspec
 from router.core.outcome import Arm
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.dataplane.headers import key_of
-from router.dataplane.timers import NEVER
+from router.dataplane.timers import NEVER, Steps
 from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
@@ -58,6 +58,10 @@ class RetryBudget:
             return False
         self._left -= 1.0
         return True
+
+
+LoadName = tuple[str, str, str]
+"""Model, region, version."""
 
 
 class Load:
@@ -306,8 +310,8 @@ class Compiler:
     """Makes live routes from a snapshot's models; keeps loads and pools across snapshots (rule 4)."""
 
     def __init__(self, pools: Pools) -> None:
-        self._pools = pools
-        self.loads: dict[tuple[str, str, str], Load] = {}
+        self.pools = pools
+        self.loads: dict[LoadName, Load] = {}
 
     def route(self, model: ModelRoute, region: RegionRoute) -> Route:
         """The live route of `model` in `region`."""
@@ -326,7 +330,7 @@ class Compiler:
             rivals=_rivals(region) if index == region.stable else (),
         )
         credentials = b"".join(f"{name}: {value}\r\n".encode() for name, value in target.headers)
-        peers = tuple(peer_of(endpoint, self._pools.get(endpoint), credentials) for endpoint in target.endpoints)
+        peers = tuple(peer_of(endpoint, self.pools.get(endpoint), credentials) for endpoint in target.endpoints)
         name = (model.model, region.region, target.version)
         load = self.loads.get(name)
         if load is None:
@@ -337,13 +341,26 @@ class Compiler:
         """What `version` of `route`'s model has under way in its region."""
         return self.loads.get((route.model, route.stable.key.region, version)) or Load()
 
-    def sweep(self, tables: Mapping[str, Table]) -> None:
+    async def tidy(self, routes: Sequence[Route], still: Callable[[], bool]) -> bool:
+        """Forgets the pools and loads that neither `routes` nor a request uses, in small steps.
+
+        Returns false where it has to be done again: a request holds a pool back, or while this was under way `routes`
+        have become others, as `still` then says.
+        """
+        steps = Steps()
+        pools: set[Pool] = set()
+        loads: set[LoadName] = set()
+        for route in routes:
+            for arm in route.arms:
+                pools.update(peer.pool for peer in arm.peers)
+                loads.add((arm.key.model, arm.key.region, arm.key.version))
+            await steps.pause()
+        if not still():
+            return False
+        self.forget_all_but(loads)
+        return self.pools.prune(pools)
+
+    def forget_all_but(self, live: Container[LoadName]) -> None:
         """Forgets the loads of versions that are gone and have nothing under way."""
-        live = {
-            (route.model, region, arm.key.version)
-            for region, table in tables.items()
-            for route in table.routes()
-            for arm in route.arms
-        }
-        for key in [key for key, load in self.loads.items() if key not in live and not load.requests]:
-            del self.loads[key]
+        for name in [name for name, load in self.loads.items() if name not in live and not load.requests]:
+            del self.loads[name]

@@ -1,4 +1,4 @@
-"""Deadlines of many connections on one coarse wheel.
+"""Deadlines of many connections on one coarse wheel, and long work in steps.
 
 Rules:
 1. One entry per connection, however many requests it carries: a later deadline than the entry's costs nothing,
@@ -6,6 +6,7 @@ Rules:
 2. A deadline is acted on at most one tick after it passed, never before.
 3. An idle wheel has no timer running.
 4. A connection that closes leaves its slot at once: a wheel must not keep closed connections alive.
+5. Work that takes longer than a step lets the loop go on in between, so that requests wait for one step at most.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Protocol
 TICK = 0.025
 SPAN = 512
 NEVER = float("inf")
+STEP = 0.001
+"""How long work beside the requests may hold them up at a time, in seconds."""
 
 
 class Timed(Protocol):
@@ -97,3 +100,16 @@ class Wheel:
             deadline = timed.next_deadline()
         if deadline != NEVER:
             self.watch(timed, deadline)
+
+
+class Steps:
+    """Work in steps of a millisecond: await `pause` often, it nearly always returns at once."""
+
+    def __init__(self) -> None:
+        self._until = monotonic() + STEP
+
+    async def pause(self) -> None:
+        """Lets the loop go on if the step has taken its time (rule 5)."""
+        if monotonic() >= self._until:
+            await asyncio.sleep(0)
+            self._until = monotonic() + STEP

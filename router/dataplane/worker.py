@@ -34,7 +34,7 @@ from router.dataplane.link import Link, read_kept
 from router.dataplane.protocol import ClientConnection
 from router.dataplane.recorder import Record, Recorder
 from router.dataplane.routes import Compiler, LiveArm, Route, Table
-from router.dataplane.timers import Wheel
+from router.dataplane.timers import Steps, Wheel
 from router.dataplane.upstream import Pools
 from router.dataplane.witness import Witness
 
@@ -45,8 +45,6 @@ FLUSH_SOON_SECONDS = 0.005
 LOOK_SECONDS = 0.05
 SWEEP_SECONDS = 1.0
 WAIT_FOR_SNAPSHOT_SECONDS = 10.0
-STEP_SECONDS = 0.001
-"""How long a snapshot being applied may hold up requests at a time."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,8 @@ class Worker:
         self.draining = False
         self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self.apply)
         self._told: tuple[InFlight, ...] = ()
-        self._changed = False
+        self._edits = 0
+        self._tidy_at = 0
         self._sticky: dict[str, bytes] = {}
         self._sticky_models: dict[bytes, int] = {}
         self._batches = count(1)
@@ -170,12 +169,13 @@ class Worker:
 
     async def apply(self, update: SnapshotUpdate) -> None:
         """Puts a snapshot in force, model by model."""
+        steps = Steps()
         if update.base is None:
             for table in self.tables.values():
                 for name in table.names() - update.models.keys():
                     self._remove(name)
-        pause = monotonic() + STEP_SECONDS
         for name, model in update.models.items():
+            self._edits += 1
             for region, table in self.tables.items():
                 route = model.regions.get(region)
                 if route is None:
@@ -185,13 +185,10 @@ class Worker:
                     table.put(live)
                     self._leave(live)
             self._note_sticky(name, model.sticky_header)
-            if monotonic() >= pause:
-                await asyncio.sleep(0)
-                pause = monotonic() + STEP_SECONDS
+            await steps.pause()
         for name in update.removed:
             self._remove(name)
         self.ready = True
-        self._changed = True
         self._first_snapshot.set()
 
     def _leave(self, route: Route) -> None:
@@ -212,6 +209,7 @@ class Worker:
                 waiting.rolled_back()
 
     def _remove(self, model: str) -> None:
+        self._edits += 1
         for table in self.tables.values():
             table.remove(model)
         self._note_sticky(model, "")
@@ -291,6 +289,7 @@ class Worker:
             self.loop.create_task(self._every(FLUSH_SECONDS, self._flush)),
             self.loop.create_task(self._every(LOOK_SECONDS, self._look)),
             self.loop.create_task(self._every(SWEEP_SECONDS, self._sweep)),
+            self.loop.create_task(self._keep_tidy()),
         ]
         kept = read_kept(self.config.run / "snapshot.bin")
         if kept is not None:
@@ -327,11 +326,19 @@ class Worker:
     def _sweep(self) -> None:
         now = monotonic()
         self.pools.sweep(now)
-        if self._changed:
-            # Only a snapshot can make a pool or a load superfluous.
-            self._changed = not self.pools.prune({peer.pool for arm in self._arms() for peer in arm.peers})
-            self.compiler.sweep(self.tables)
         self._tell_gauges()
+
+    async def _keep_tidy(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if self._edits != self._tidy_at:
+                await self._tidy(self._edits)
+
+    async def _tidy(self, edits: int) -> None:
+        """Only a snapshot can make a pool or a load superfluous; what a request still uses is looked at again."""
+        routes = [route for table in self.tables.values() for route in table.routes()]
+        tidy = await self.compiler.tidy(routes, lambda: self._edits == edits)
+        self._tidy_at = edits if tidy else 0
 
     def connection(self, **_: object) -> ClientConnection:
         """What uvicorn calls for each connection."""

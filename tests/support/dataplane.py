@@ -544,7 +544,7 @@ class Router:
         eventually(lambda: not self.under_way(), DEADLINE, f"nothing under way, but: {self.under_way()}")
         self.serve()
         self.on_loop(lambda: self.worker.pools.prune(set()))
-        self.on_loop(lambda: self.worker.compiler.sweep(self.worker.tables))
+        self.on_loop(lambda: self.worker.compiler.forget_all_but(()))
         self.outcomes()
         errors, self.errors = self.errors, []
         assert not errors, f"errors on the worker's loop: {errors}"

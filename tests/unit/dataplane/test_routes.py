@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any, cast
 
@@ -145,12 +146,18 @@ def test_loads_and_pools_outlive_a_snapshot_and_go_when_nothing_needs_them() -> 
     assert [arm.load for arm in first.arms] == [arm.load for arm in second.arms]
     assert [arm.peers[0].pool for arm in first.arms] == [arm.peers[0].pool for arm in second.arms]
 
-    first.arms[1].load.requests = 1
-    table.remove("fraud")
-    kept.sweep({"default": table})
+    pools = {arm.peers[0].pool for arm in first.arms}
+    assert asyncio.run(kept.tidy([second], lambda: True))
+    assert {arm.load for arm in first.arms} == set(kept.loads.values())
+    assert {kept.pools.get(endpoint) for endpoint in ENDPOINTS[:2]} == pools
+
+    first.arms[1].load.requests = first.arms[1].peers[0].pool.in_flight = 1
+    assert not asyncio.run(kept.tidy([], lambda: False)), "other routes came meanwhile"
+    assert len(kept.loads) == 2
+    assert not asyncio.run(kept.tidy([], lambda: True)), "a request holds a pool back"
     assert list(kept.loads) == [("fraud", "default", "v1")], "one request is still under way"
-    first.arms[1].load.requests = 0
-    kept.sweep({"default": table})
+    first.arms[1].load.requests = first.arms[1].peers[0].pool.in_flight = 0
+    assert asyncio.run(kept.tidy([], lambda: True))
     assert not kept.loads
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.timers import NEVER, SPAN, TICK, Wheel
+from router.dataplane.timers import NEVER, SPAN, STEP, TICK, Steps, Wheel
 
 
 class FakeLoop:
@@ -192,3 +193,25 @@ def test_after_a_long_pause_everything_overdue_is_looked_at_once(loop: FakeLoop,
 
     assert [len(thing.expired) for thing in things] == [1] * 30
     assert len(wheel) == 0
+
+
+# -- steps
+
+
+@pytest.mark.anyio
+async def test_work_in_steps_lets_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("router.dataplane.timers.monotonic", lambda: now)
+    others: list[str] = []
+    steps = Steps()
+    asyncio.get_running_loop().call_soon(others.append, "ran")
+
+    now += STEP / 2
+    await steps.pause()
+    assert not others, "the step is not over"
+    now += STEP
+    await steps.pause()
+    assert others == ["ran"]
+    asyncio.get_running_loop().call_soon(others.append, "ran again")
+    await steps.pause()
+    assert others == ["ran"], "the next step has only begun"
