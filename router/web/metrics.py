@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from router.control.service import Control
 from router.control.totals import Series, Tally
-from router.core.outcome import BUCKETS, Histogram
 from router.core.snapshot import Target
+from router.web.exposition import Histograms, content_type, encode
 
 LABELS = ("model", "version", "region")
 STATES = ("ready", "warming", "unready", "gated", "rolled_back")
@@ -56,20 +53,15 @@ def read(control: Control) -> Readings:
 
 def render(readings: Readings, accept: str) -> tuple[bytes, str]:
     """The text in the format that `accept` asks for, and its content type."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Readout(readings))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    form = content_type(accept)
+    return encode(_Readout(readings).collect(), form), form
 
 
-class _Readout(Collector):
+class _Readout:
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
 
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Metric | Histograms]:
         yield from self._counters()
         yield from self._histograms()
         yield from self._gauges()
@@ -94,14 +86,15 @@ class _Readout(Collector):
             retries.add_metric(series, tally.retries)
         yield from (requests, fallbacks, retries)
 
-    def _histograms(self) -> Iterator[Metric]:
-        request = _histogram("request_duration_seconds", "What the client waited for its answer.")
-        upstream = _histogram("upstream_duration_seconds", "What the model servers took of it.")
-        overhead = _histogram("overhead_seconds", "What the router took of it.")
-        for series, tally in self._readings.tallies.items():
-            _fill(request, series, tally.duration)
-            _fill(upstream, series, tally.upstream)
-            _fill(overhead, series, tally.overhead)
+    def _histograms(self) -> Iterator[Histograms]:
+        request = Histograms("canary_router_request_duration_seconds", "What the client waited for its answer.")
+        upstream = Histograms("canary_router_upstream_duration_seconds", "What the model servers took of it.")
+        overhead = Histograms("canary_router_overhead_seconds", "What the router took of it.")
+        for (model, version, region), tally in self._readings.tallies.items():
+            labels = {"model": model, "region": region, "version": version}
+            request.entries.append((labels, tally.duration))
+            upstream.entries.append((labels, tally.upstream))
+            overhead.entries.append((labels, tally.overhead))
         yield from (request, upstream, overhead)
 
     def _gauges(self) -> Iterator[Metric]:
@@ -143,16 +136,3 @@ class _Readout(Collector):
             "When all configs were last found right after a change.",
             value=self._readings.last_success,
         )
-
-
-def _histogram(name: str, documentation: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(f"canary_router_{name}", documentation, labels=LABELS)
-
-
-def _fill(family: HistogramMetricFamily, series: Series, histogram: Histogram) -> None:
-    buckets: list[tuple[str, float]] = []
-    sum_so_far = 0
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True):
-        sum_so_far += count
-        buckets.append((bound, sum_so_far))
-    family.add_metric(series, buckets, histogram.total)
