@@ -38,8 +38,12 @@ from router.core.rollout_state import (
     RolloutState,
     Signal,
     Tick,
+    decode,
+    encode,
 )
 from router.core.rollout_words import reason_of, refusal_of
+
+__all__ = ["TABLE", "TARGET", "begin", "decide", "declared_weight", "decode", "encode", "weight_in_force"]
 
 _IN_STEP: dict[Signal, Move] = {
     "failed": "rollback",
@@ -103,11 +107,27 @@ TARGET: Mapping[Move, Phase | None] = MappingProxyType(
 """The phase that a move leads to; None where that depends on the state or the plan."""
 
 
+def begin(plan: Plan, *, revision: int = 0, reason: str = "") -> RolloutState:
+    """The state in which `plan` starts: in its first step, or waiting for approval of that.
+
+    Args:
+        plan: the plan.
+        revision: what the state's shall be.
+        reason: why it starts.
+    """
+    state = RolloutState(plan.model, plan.canary, plan.digest, revision=revision, reason=reason)
+    if not plan.automatic:
+        return state
+    if plan.rung(plan.first).approval:
+        return msgspec.structs.replace(state, phase="awaiting_approval", region_index=plan.first.stage)
+    return _at(state, plan.first)
+
+
 def decide(state: RolloutState, event: Event, plan: Plan) -> Decision | Refused:
     """What comes of `event`. Only commands are ever refused.
 
     Args:
-        state: where the canary stands. One that was never seen before has the digest "": `ConfigChanged` starts it.
+        state: where the canary stands. One that was never seen before has the digest "", or that of `begin`.
         event: what happened. A tick or a command meant for another plan than the state's changes nothing.
         plan: the plan in force.
     """
@@ -186,16 +206,6 @@ def _at(state: RolloutState, position: Position) -> RolloutState:
     )
 
 
-def _begun(plan: Plan) -> RolloutState:
-    """The state in which `plan` starts: in its first step, or waiting for approval of that."""
-    state = RolloutState(plan.model, plan.canary, plan.digest)
-    if not plan.automatic:
-        return state
-    if plan.rung(plan.first).approval:
-        return msgspec.structs.replace(state, phase="awaiting_approval", region_index=plan.first.stage)
-    return _at(state, plan.first)
-
-
 def _move(state: RolloutState, signal: Signal, event: Event, plan: Plan) -> Decision:
     move = TABLE[state.phase][signal]
     if move in {"stay", "gather"}:
@@ -209,7 +219,7 @@ def _move(state: RolloutState, signal: Signal, event: Event, plan: Plan) -> Deci
 def _after(state: RolloutState, move: Move, plan: Plan) -> RolloutState:
     """The state that an effect leads to."""
     if move in {"start", "readmit"}:
-        return _begun(plan)
+        return begin(plan)
     if move == "resume":
         return msgspec.structs.replace(state, phase=state.resume_phase, resume_phase="idle")
     if move == "pause":

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from router.core.plan import Plan, Rung
-from router.core.rollout import TABLE, TARGET, decide, declared_weight, weight_in_force
+from router.core.rollout import TABLE, TARGET, begin, decide, declared_weight, weight_in_force
 from router.core.rollout_state import (
     Command,
     CommandName,
@@ -113,6 +113,13 @@ def test_a_rollout_goes_its_way_through_all_regions() -> None:
         "start", "advance", "ask", "advance", "advance", "advance", "advance", "ask", "advance", "advance", "complete"
     ]  # fmt: skip
     assert canary.state.revision == len(canary.moves)
+
+
+def test_a_start_may_be_made_by_hand() -> None:
+    found = begin(SHORT, revision=7, reason="new here")
+    assert found == msgspec.structs.replace(Canary(SHORT).state, revision=7, reason="new here")
+    assert not decide(found, ConfigChanged(), SHORT).state.rolled_back
+    assert begin(BY_HAND).phase == "idle"
 
 
 def test_a_step_above_a_quarter_is_entered_by_proof_only() -> None:
