@@ -27,7 +27,10 @@ class Lazy(NamedTuple):
 
 
 COMMANDS = {
+    "backup": Lazy("router.cli.backup", "backup", "Write the state of a router, running or not, to a file."),
     "demo": Lazy("router.cli.demo", "demo", "Train two real models, serve them 90/10 and compare them."),
+    "history": Lazy("router.cli.history", "history", "Show who changed what, when, why and on what evidence."),
+    "restore": Lazy("router.cli.backup", "restore", "Put the state from a backup into a state directory."),
     "schema": Lazy("router.cli.configs", "schema", "Print the JSON Schema of a model's config."),
     "serve": Lazy("router.cli.serve", "serve", "Run the router on a directory of configs."),
     "status": Lazy("router.cli.status", "status", "Show weights and health of a running router's models."),
