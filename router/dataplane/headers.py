@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # What a request header is. Whatever is not listed is PLAIN.
 PLAIN = 0
@@ -69,8 +69,8 @@ _RESPONSE_KINDS = {
     b"transfer-encoding": ENCODING,
     b"connection": CONNECTION,
     b"upgrade": DROPPED,
-    b"x-request-id": DROPPED,
-    b"x-model-version": DROPPED,
+    b"x-request-id": REQUEST_ID,
+    b"x-model-version": OVERRIDE,
     **dict.fromkeys(HOP_BY_HOP, DROPPED),
 }
 MAX_LEARNED = 4096
@@ -91,14 +91,18 @@ class NameTable:
 
     def __init__(self, kinds: dict[bytes, int]) -> None:
         self.known = dict(kinds)
-        self._kinds = kinds
+        self.kinds = kinds
 
     def learn(self, name: bytes) -> int:
         """What `name` is, and remembers this spelling while there is room."""
-        kind = self._kinds.get(name.lower(), PLAIN)
+        kind = self.kinds.get(name.lower(), PLAIN)
         if len(self.known) < MAX_LEARNED and len(name) <= MAX_NAME:
             self.known[name] = kind
         return kind
+
+    def kind_of(self, name: bytes) -> int:
+        """What `name` is."""
+        return self.kinds.get(name.lower(), PLAIN)
 
 
 class RequestNames(NameTable):
@@ -109,9 +113,9 @@ class RequestNames(NameTable):
 
     def set_sticky(self, names: Iterable[bytes]) -> None:
         """Makes `names` (lower case) the headers that hold sticky keys; a header with another meaning keeps it."""
-        self._kinds = {**dict.fromkeys(names, STICKY), **_REQUEST_KINDS}
+        self.kinds = {**dict.fromkeys(names, STICKY), **_REQUEST_KINDS}
         self.known.clear()
-        self.known.update(self._kinds)
+        self.known.update(self.kinds)
 
 
 def response_names() -> NameTable:
@@ -145,8 +149,9 @@ def connection_names(value: bytes) -> frozenset[bytes] | None:
     return frozenset(name for name in names if name)
 
 
-def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
-    """`lines` (each `name: value\\r\\n`) without those named in `names` (lower case)."""
+def without(pieces: Sequence[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The lines (each `name: value\\r\\n`) that `pieces` are when joined, without those in `names` (lower case)."""
+    lines = b"".join(pieces).splitlines(keepends=True)
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 

@@ -41,6 +41,7 @@ from router.dataplane.headers import (
     VIA,
 )
 from router.dataplane.problems import Problem, Problems
+from router.dataplane.repeat import TARGET, Form, Forms, Reading, learn
 from router.dataplane.streams import UPLOAD
 from router.dataplane.timers import NEVER
 
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 
 ONCE = HOST | LENGTH | ENCODING
 FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED_HOST | FORWARDED | VIA
+NOTED = FORWARDING | REQUEST_ID
+
+STAYING = frozenset({b"keep-alive", b"Keep-Alive"})
+"""Values of a Connection header that change nothing."""
 
 
 # Why a client is not read from, beside UPLOAD: pipelined requests wait; it does not read its responses.
@@ -109,6 +114,10 @@ class ClientConnection(asyncio.Protocol):
         self.body: list[bytes] = []
         # The parser appends in C: a Python method for each piece would cost more than the look afterwards.
         self.on_body = self.body.append
+        # Empty while the parser is within a message. It clears this itself, in C.
+        self.between = [True]
+        self.on_message_begin = self.between.clear
+        self.forms = Forms()
         self.parser = HttpRequestParser(self)
 
     # -- what asyncio and uvicorn call
@@ -132,6 +141,14 @@ class ClientConnection(asyncio.Protocol):
         """Bytes of one request, of part of one, or of several."""
         if self.deaf:
             return
+        forms, alone = self.forms, False
+        if self.between:
+            form = forms.form
+            alone = self.current is None and self.waiting is None
+            if form is not None and alone and form.kinds is self.worker.names.kinds:
+                found = form.read(data)
+                if found is not None and self._repeats(form, found, len(data)):
+                    return
         self.read_size = len(data)
         try:
             self.parser.feed_data(data)
@@ -144,6 +161,8 @@ class ClientConnection(asyncio.Protocol):
             self._head_incomplete(len(data))
         elif self.fresh:
             self.fresh = False
+            if alone and self.between:
+                self._learn(current, data)
             current.begin()
         elif current.pending is not None and not current.taken:
             self._body_grew(current, len(data))
@@ -163,7 +182,7 @@ class ClientConnection(asyncio.Protocol):
         if current is not None:
             current.client_gone()
         # These form cycles, and a closed connection should not wait for the garbage collector.
-        del self.parser, self.on_body
+        del self.parser, self.on_body, self.on_message_begin
 
     def pause_writing(self) -> None:
         """The client takes the response more slowly than it comes, and shall not ask for more meanwhile."""
@@ -265,16 +284,15 @@ class ClientConnection(asyncio.Protocol):
         if seen & LENGTH:
             exchange.length = self.length
         trailers = 0
+        worker = self.worker
+        exchange.request_id = worker.new_id()
         if self.special is not None:
             exchange.special = self.special
             self.special = None
             if seen & ENCODING:
                 trailers = HOST  # so that a Host among the trailers means nothing
-            if seen & FORWARDING and (self.trusted or seen & VIA):
-                exchange.forwarded = self.forward_for(exchange.special, self.host)
-        worker = self.worker
-        own_id = exchange.special.get(REQUEST_ID, b"") if seen & REQUEST_ID else b""
-        exchange.request_id = own_id if own_id and headers.is_sane_id(own_id) else worker.new_id()
+            if seen & NOTED:
+                self._note_sender(exchange)
         # No limit on bytes can be passed by a head that came with one small read.
         if self.head_bytes or self.read_size > worker.small_read or len(self.lines) > worker.limits.head_lines:
             self._check_limits()
@@ -317,6 +335,64 @@ class ClientConnection(asyncio.Protocol):
             self.seen = 0
         self.arriving = None
         self.wire_bytes = 0
+        self.between.append(True)
+
+    # -- heads that repeat
+
+    def _repeats(self, form: Form, found: Reading, size: int) -> bool:
+        """A whole request of a known form has come, and begins; False where it is for the parser after all."""
+        lines, special, body = found
+        worker = self.worker
+        if size - len(body) > worker.small_read:
+            return False
+        target = form.target
+        if not target:
+            target, _, version = special[TARGET].partition(b" ")
+            if version != b"HTTP/1.1" or target not in self.table.exact:
+                return False
+        exchange = Exchange(self)
+        exchange.method = form.method
+        exchange.target = target
+        exchange.lines = lines
+        exchange.special = special
+        exchange.rest = body
+        exchange.length = len(body)
+        exchange.seen = seen = form.seen
+        exchange.whole = True
+        exchange.forwarded = self.forwarded
+        exchange.request_id = worker.new_id()
+        if seen & NOTED:
+            self._note_sender(exchange)
+        if worker.draining:
+            exchange.keep_alive = False
+        self.current = exchange
+        exchange.begin()
+        return True
+
+    def _note_sender(self, exchange: Exchange) -> None:
+        """What a request says of where it comes from, and its own id."""
+        seen, special = exchange.seen, exchange.special
+        if seen & FORWARDING and (self.trusted or seen & VIA):
+            exchange.forwarded = self.forward_for(special, self.host)
+        if seen & REQUEST_ID and headers.is_sane_id(special[REQUEST_ID]):
+            exchange.request_id = special[REQUEST_ID]
+
+    def _learn(self, exchange: Exchange, data: bytes) -> None:
+        """The parser has read a whole request: the next ones may be like it."""
+        forms = self.forms
+        if exchange.fault is not None or not exchange.keep_alive or not exchange.whole or not forms.worth_learning():
+            return
+        head = data[: len(data) - len(exchange.rest)]
+        parsed = (exchange.lines, exchange.special, exchange.length)
+        form = learn(head, forms.form, self.worker.names.kind_of, parsed, request=True)
+        if form is not None:
+            form.method = exchange.method
+            form.target = b"" if 0 in form.varying else exchange.target
+            form.kinds = self.worker.names.kinds
+            form.seen = exchange.seen
+            if exchange.special.get(CONNECTION, b"") in STAYING:
+                form.seen &= ~CONNECTION
+        forms.form = form
 
     # -- the steps of the above
 

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -24,7 +25,6 @@ from router.core.snapshot import Endpoint
 from router.dataplane import headers
 from router.dataplane.headers import (
     CONNECTION,
-    DROPPED,
     ENCODING,
     LENGTH,
     PLAIN,
@@ -33,6 +33,7 @@ from router.dataplane.headers import (
     without,
 )
 from router.dataplane.problems import Problems
+from router.dataplane.repeat import Form, Forms, Reading, learn
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
@@ -41,6 +42,7 @@ KEEP_IDLE = 3.0
 RECOVER_IDLE = 0.001
 MAX_IDLE = 256
 MAX_HEAD = 128 * 1024
+_JSON = re.compile(rb"^content-type:[^\r]*json", re.IGNORECASE | re.MULTILINE)
 _NAMES = headers.response_names()
 _KNOWN = _NAMES.known
 
@@ -85,6 +87,17 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.close()  # rule 3
             return
+        begins = bool(self._due)
+        if begins:
+            forms = self.pool.forms
+            form = forms.form
+            # What answers HEAD has no body, whatever its head says.
+            if form is not None and exchange.whole and exchange.method != b"HEAD":
+                found = form.read(data)
+                if found is not None:
+                    self._repeats(form, found)
+                    exchange.response_arrived(self)
+                    return
         try:
             self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -93,11 +106,39 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self.keep_alive = False  # rule 3
         if self.head_done:
+            if begins and self.complete and self.keep_alive:
+                self._learn(data)
             exchange.response_arrived(self)
         else:
             self.head_bytes += len(data)
             if self.head_bytes > MAX_HEAD:
                 exchange.attempt_failed(self, Problems.GARBLED)
+
+    def _repeats(self, form: Form, found: Reading) -> None:
+        """A whole response of a known form has come; the parser has seen nothing of it."""
+        self.lines, _, body = found
+        self.status = form.status
+        self.seen = LENGTH
+        self.head_lines = len(self.lines)
+        self.body.append(body)
+        self.head_done = self.complete = self.keep_alive = True
+
+    def _learn(self, data: bytes) -> None:
+        """The parser has read a whole response: the next ones may be like it."""
+        forms = self.pool.forms
+        if (
+            not forms.worth_learning()
+            or not self.body
+            or self.head_bytes
+            or self.seen & ENCODING
+            or not self.length.isdigit()
+        ):
+            return
+        length = int(self.length)
+        form = learn(data[: len(data) - length], forms.form, _NAMES.kind_of, (self.lines, {}, length), request=False)
+        if form is not None:
+            form.status = self.status
+        forms.form = form
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; a response that is framed by its end is complete now."""
@@ -139,7 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif kind == LENGTH:
             self.seen |= LENGTH
             self.length = value.strip()
-        elif kind != DROPPED and value not in USUAL_CONNECTION and not self.head_done:
+        elif kind & (CONNECTION | ENCODING) and value not in USUAL_CONNECTION and not self.head_done:
             self._note(kind, value)
 
     def _note(self, kind: int, value: bytes) -> None:
@@ -185,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def is_json(self) -> bool:
         """Whether the body is said to be JSON."""
-        return any(line[:13].lower() == b"content-type:" and b"json" in line.lower() for line in self.lines)
+        return _JSON.search(b"".join(self.lines)) is not None
 
     def take_body(self) -> bytes:
         """What has come of the body since the last call."""
@@ -201,13 +242,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         pool = self.pool
         if self.complete and self.keep_alive and len(pool.idle) < MAX_IDLE:
-            self.lines.clear()
+            self.lines = []
             self.body.clear()
             self.head_done = self.complete = self.keep_alive = False
             self.status = self.seen = self.head_bytes = 0
             if self.nominated:
                 self.nominated = frozenset()
-            self._due.append(True)
+            if not self._due:
+                self._due.append(True)
             self.used = True
             self.idle_since = now
             if not self.transport.is_closing():
@@ -242,6 +284,7 @@ class Pool:
         self.idle: list[UpstreamConnection] = []
         self.in_flight = 0
         self.health = EndpointHealth()
+        self.forms = Forms()
         self.limit = pools.in_flight_per_endpoint
         self.busy = min(BUSY, self.limit)
         """From so many requests under way on `is_full` has to be asked."""

@@ -16,6 +16,7 @@ from router.dataplane.headers import (
     LENGTH,
     MAX_LEARNED,
     MAX_NAME,
+    OVERRIDE,
     PLAIN,
     REQUEST_ID,
     STICKY,
@@ -81,7 +82,7 @@ def test_response_names() -> None:
 
     assert names.learn(b"Content-Length") == LENGTH
     assert names.learn(b"CONNECTION") == CONNECTION
-    assert names.learn(b"X-Model-Version") == DROPPED
+    assert names.learn(b"X-Model-Version") == OVERRIDE
     assert names.learn(b"Set-Cookie") == PLAIN
 
 

@@ -26,6 +26,7 @@ class FakeExchange:
 
     def __init__(self, method: bytes = b"POST") -> None:
         self.method = method
+        self.whole = True
         self.arrived: list[tuple[int, bytes, bool]] = []
         self.problems: list[Problem] = []
         self.given: list[UpstreamConnection] = []
