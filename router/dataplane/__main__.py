@@ -37,6 +37,7 @@ def main() -> None:
     lifeline.hold(args.lifeline)
     # Ctrl-C reaches the whole foreground group; only the supervisor decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     file = msgspec.json.decode((args.run / "settings.json").read_bytes(), type=_SettingsFile)
@@ -51,7 +52,13 @@ def main() -> None:
     )
 
     async def run() -> None:
-        await Worker(config, asyncio.get_running_loop()).run()
+        loop = asyncio.get_running_loop()
+        worker = Worker(config, loop)
+        loop.add_signal_handler(signal.SIGUSR1, worker.leave)
+        # Who starts while the router is ending has missed the signal; the supervisor leaves this mark before it.
+        if (config.run / "draining").exists():
+            worker.leave()
+        await worker.run()
 
     uvloop.run(run())
 

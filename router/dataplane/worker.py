@@ -3,7 +3,8 @@
 Rules:
 1. It serves with the snapshot it holds, whatever happens to control.
 2. It listens only once it holds a snapshot, or has waited long enough to say 503 instead.
-3. SIGTERM: listening stops, what is under way finishes, idle connections close.
+3. SIGTERM: listening stops, what is under way finishes, idle connections close. Before it may come SIGUSR1, from when
+   on it is not ready: load balancers shall stop sending clients here while they are still served.
 4. Nothing on the request path waits: not for control, not for a name, not for a disk.
 """
 
@@ -79,10 +80,11 @@ class Worker:
         self.witness = Witness(self.flush_soon)
         self.in_flight = 0
         self.held = 0
-        self.ready = False
         self.draining = False
+        self.leaving = False
         self.link = Link(config.run / "workers.sock", config.index, os.getpid(), self.apply)
         self._told: tuple[InFlight, ...] = ()
+        self._holds = False
         self._edits = 0
         self._tidy_at = 0
         self._sticky: dict[str, bytes] = {}
@@ -99,6 +101,11 @@ class Worker:
         self.new_id = map((os.urandom(8).hex().encode() + b"%012x").__mod__, count(1)).__next__
 
     # -- what connections ask
+
+    @property
+    def ready(self) -> bool:
+        """Whether clients should be sent here: there is a snapshot, and the router is not about to end."""
+        return self._holds and not (self.leaving or self.draining)
 
     def table_of(self, sockname: tuple[str, int]) -> Table:
         """The table of the region whose listener a connection came in by."""
@@ -188,7 +195,7 @@ class Worker:
             await steps.pause()
         for name in update.removed:
             self._remove(name)
-        self.ready = True
+        self._holds = True
         self._first_snapshot.set()
 
     def _leave(self, route: Route) -> None:
@@ -309,6 +316,10 @@ class Worker:
         for task in background:
             task.cancel()
         self.pools.close()
+
+    def leave(self) -> None:
+        """The router is about to end: not ready from now on, everything else as before until `stop`."""
+        self.leaving = True
 
     def stop(self) -> None:
         """Begins to drain, as SIGTERM does; `run` returns when what is under way has finished."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -102,17 +103,19 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL, where it runs."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Sends it signal `number`, where it runs."""
         if self._process is not None:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                self._process.send_signal(number)
 
     def terminate(self) -> None:
         """SIGTERM, where it runs; it is not started again."""
         self._wanted = False
         self._at_once.set()
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+        self.signal(signal.SIGTERM)
 
     async def stop(self, patience: float) -> None:
         """Rule 2; returns once the process is gone. `patience` in seconds."""
@@ -244,6 +247,12 @@ class Children:
         """Kills and starts `name` again; nothing happens where there is none."""
         if name in self._children:
             self._children[name].restart()
+
+    def signal(self, prefix: str, number: int) -> None:
+        """Sends signal `number` to those that run and whose names begin with `prefix`."""
+        for name, child in self._children.items():
+            if name.startswith(prefix):
+                child.signal(number)
 
     async def stop_all(self, prefixes: Sequence[str], patience: float) -> None:
         """Stops those whose names begin with one of `prefixes`, all at the same time, and waits for them."""

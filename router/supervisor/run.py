@@ -3,7 +3,8 @@
 Rules:
 1. Everything that can be refused is refused before the first child starts: state directory, lock, ports.
 2. SIGTERM, SIGINT: say that we drain, wait `drain_delay`, stop listening and SIGTERM the workers, give them `grace`,
-   then the model servers and control, then SIGKILL, exit 0.
+   then the model servers and control, then SIGKILL, exit 0. Workers are told by SIGUSR1, and by the file `draining` in
+   the run directory those that start meanwhile.
 3. SIGINT while it ends already: everything is killed at once, exit 1.
 4. A child's death is never the end of the supervisor; the supervisor's death is the end of every child (lifeline).
 """
@@ -87,8 +88,8 @@ class Supervisor:
         for region, address in self._settings.listen.items():
             self._listeners[region] = await self._listen(address, f"listen ({region})")
         admin = await self._listen(self._settings.admin, "admin")
-        self._publish(admin)
         await self._channel.open(self._state.run / "supervisor.sock", self._children)
+        self._publish(admin)
         self._start(admin)
         self._announce(admin)
         await self._end.wait()
@@ -180,6 +181,11 @@ class Supervisor:
     async def _drain_and_stop(self) -> None:
         log.info("draining; interrupt again to end at once")
         self._channel.tell_draining()
+        try:
+            (self._state.run / "draining").touch()
+        except OSError as error:
+            log.warning("a worker that is started again now will not know that the router drains: %s", error)
+        self._children.signal("worker-", signal.SIGUSR1)
         await self._clock.sleep(self._settings.drain_delay)
         for listener in self._listeners.values():
             listener.close()

@@ -360,6 +360,8 @@ def test_draining_comes_before_listening_stops(make: Start, tmp_path: Path) -> N
             router.send(signal.SIGTERM)
             control.hear(lambda event: event["event"] == "draining")
             assert ask(router.url) in router.pids("worker-")
+            eventually(lambda: "worker-0 draining" in events(tmp_path))
+            assert (Path(router.serving["run"]) / "draining").exists(), "for a worker that starts now"
             assert "worker-0 term" not in events(tmp_path)
         assert router.wait() == 0
 

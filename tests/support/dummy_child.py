@@ -1,7 +1,8 @@
 """Stands in for control, workers and model servers where only the supervisor is of interest.
 
 Rules:
-1. `--role` names it in the file DUMMY_LOG, where it writes one line per event: `ROLE started PID`, `ROLE term`.
+1. `--role` names it in the file DUMMY_LOG, where it writes one line per event: `ROLE started PID`, `ROLE term`,
+   `ROLE draining` at SIGUSR1.
 2. Whoever connects to one of its `--listen` sockets is told its pid.
 3. `--fail` makes it exit 7 at once; `--stubborn` makes it ignore SIGTERM.
 """
@@ -40,6 +41,7 @@ def main() -> None:
             sys.exit(0)
 
     signal.signal(signal.SIGTERM, term)
+    signal.signal(signal.SIGUSR1, lambda *_: note(f"{role} draining"))
     note(f"{role} started {os.getpid()}")
     serve([int(value.rpartition("=")[2]) for value in options.listen])
 

@@ -164,6 +164,38 @@ def test_the_last_outcomes_reach_control(tmp_path: Path) -> None:
         stream.close()
 
 
+READY = request(b"GET", b"/v2/health/ready")
+
+
+def test_a_worker_that_is_told_of_the_end_is_not_ready_and_serves_on(tmp_path: Path) -> None:
+    with StubUpstream() as stub, worker(tmp_path / "run", model(target("v3", stub))) as process:
+        before = process.connect()
+        assert before.ask(READY, "GET").status == 200
+
+        process.popen.send_signal(signal.SIGUSR1)
+
+        eventually(lambda: before.ask(READY, "GET").status == 503, 1)
+        for client in (before, process.connect()):
+            assert client.ask(request(b"GET", b"/v2/health/live"), "GET").status == 200
+            response = client.ask(post())
+            assert response.status == 200
+            assert response.header("connection") is None
+        process.terminate()
+        assert process.popen.wait(5) == 0
+
+
+def test_a_worker_that_starts_while_the_router_ends_is_not_ready(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "draining").touch()
+    with StubUpstream() as stub, worker(run, model(target("v3", stub))) as process:
+        client = process.connect()
+        assert client.ask(READY, "GET").status == 503
+        assert client.ask(post()).status == 200
+        process.terminate()
+        assert process.popen.wait(5) == 0
+
+
 def test_sigint_is_the_supervisors_matter(tmp_path: Path) -> None:
     with worker(tmp_path / "run") as process:
         process.popen.send_signal(signal.SIGINT)
