@@ -50,6 +50,8 @@ class Recent:
 
     def _advance(self, now: float) -> None:
         at = int(now // SLICE)
+        if at == self._at:
+            return
         for index in range(max(self._at + 1, at - SLICES + 1), at + 1):
             self._n[index % SLICES] = self._bad[index % SLICES] = 0
         self._at = max(self._at, at)
