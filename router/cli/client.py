@@ -58,10 +58,17 @@ class AdminClient:
             OperatorError: the token is missing, wrong, or may not.
             UpstreamError: no router answers there, or not as one.
         """
+        return self._ask("GET", path, params=dict(parameters or {}))
+
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """The JSON answer to `body` under `/api/v1` + `path`; raises as `get` does."""
+        return self._ask("POST", path, json=dict(body))
+
+    def _ask(self, method: str, path: str, **what: Any) -> Any:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         try:
             with httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=self.transport, trust_env=False) as client:
-                response = client.get(f"/api/v1{path}", params=dict(parameters or {}), headers=headers)
+                response = client.request(method, f"/api/v1{path}", headers=headers, **what)
             return self._read(response)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UpstreamError(
@@ -77,6 +84,8 @@ class AdminClient:
             )
         if 400 <= response.status_code < 500:
             raise ClientError(_detail(response))
+        if response.status_code == httpx.codes.INSUFFICIENT_STORAGE:
+            raise UpstreamError(_detail(response))
         try:
             response.raise_for_status()
             return response.json()

@@ -6,6 +6,7 @@ Rules:
 3. A newly named stable takes over only once it is ready; the one before goes on, with fresh endpoints, until then.
 4. A route is handed out only where it differs from the one in force.
 5. After a restart of control alone, what the snapshot in force said of a version holds until more is known of it.
+6. What a canary may have is for the steering to say: it hears of a config and of facts before a route is compiled.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from router.config.problems import Problem
 from router.config.schema import ModelConfig
 from router.control.needs import Fact, Need, needs_of
 from router.control.reload import Change
+from router.control.steering import Steering
 from router.core.snapshot import ModelRoute, Target, VersionFacts, compile_model
 
 
@@ -70,8 +72,9 @@ class Model:
 class Controller:
     """Every model's state. `fact` answers what is known of a need."""
 
-    def __init__(self, regions: Sequence[str], fact: Callable[[Need], Fact]) -> None:
+    def __init__(self, regions: Sequence[str], fact: Callable[[Need], Fact], steering: Steering) -> None:
         self.regions = tuple(regions)
+        self._steering = steering
         self.models: dict[str, Model] = {}
         self._fact = fact
         self._users: dict[Need, set[str]] = {}
@@ -117,6 +120,10 @@ class Controller:
         names = sorted({name for need in needs for name in self._users.get(need, ())})
         return Decision(self._compile([self.models[name] for name in names]))
 
+    def steered(self, names: Iterable[str]) -> Decision:
+        """What the canaries of the models `names` may have changed."""
+        return Decision(self._compile([self.models[name] for name in sorted(names) if name in self.models]))
+
     def wanted(self) -> set[Need]:
         """Everything that some model needs now."""
         return set(self._users)
@@ -156,6 +163,7 @@ class Controller:
 
     def _remove(self, name: str) -> list[str]:
         model = self.models.pop(name, None)
+        self._steering.forget(name)
         if model is None:
             return [name]
         for need in model.indexed:
@@ -175,7 +183,18 @@ class Controller:
             return None
         before = {region: self._refreshed(stable) for region, stable in model.standing.items()}
         facts = {key: self.fact(need).for_route() for key, need in model.needs.items()}
-        route = compile_model(model.config, self.regions, facts, before, digest=model.digest)
+        self._steering.configure(model.config, facts)
+        route = compile_model(
+            model.config,
+            self.regions,
+            self._steering.admitted(model.config, facts, before),
+            before,
+            digest=model.digest,
+            weights=self._steering.weights(model.name),
+            rolled_back=self._steering.rolled_back(model.name),
+        )
+        route = self._steering.bounded(route)
+        self._steering.compiled(route)
         for region, there in route.regions.items():
             stable = there.targets[there.stable]
             if stable.admitted:

@@ -16,14 +16,18 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from router.clock import Clock
 from router.config.load import load_model
+from router.config.notify_schema import Notify
 from router.config.problems import Problem
 from router.control import snapshots
 from router.control.children import Child, Children
 from router.control.controller import Controller, Decision
+from router.control.enactor import Place
 from router.control.health import Probe, Prober
+from router.control.helm import Helm
 from router.control.keeper import Keeper, Remembered
 from router.control.models import Command, Loader, Registry
 from router.control.needs import Fact, ForwardNeed, LoadNeed, Need
@@ -33,7 +37,7 @@ from router.control.totals import Totals
 from router.control.workers import Workers
 from router.core.outcome import OutcomeBatch
 from router.core.wire import SnapshotUpdate
-from router.store.base import Store
+from router.store.base import Ledger, Store
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,11 @@ class Setup:
     run: Path
     regions: tuple[str, ...]
     workers: int
+    notify: tuple[Notify, ...] = ()
+
+
+class Storage(Store, Ledger, Protocol):
+    """Everything that outlives the process."""
 
 
 @dataclass(slots=True)
@@ -98,7 +107,7 @@ class Control:
         self,
         setup: Setup,
         *,
-        store: Store,
+        store: Storage,
         registry: Registry,
         command: Command,
         probe: Probe,
@@ -108,7 +117,8 @@ class Control:
         self.clock = clock
         self.reloads = Reloads()
         self.totals = Totals(clock)
-        self.controller = Controller(setup.regions, self._fact)
+        self.helm = Helm(setup.regions, store, setup.notify, clock, apply=self._steered, place=self._place)
+        self.controller = Controller(setup.regions, self._fact, self.helm.steering)
         self.workers = Workers(self._batch, self.totals.worker_gone)
         self.keeper = Keeper(store, clock)
         self.children = Children(setup.run / "supervisor.sock", clock, self._child)
@@ -124,6 +134,7 @@ class Control:
 
     async def start(self) -> None:
         """Starts every part; returns at once, long before there is anything to serve."""
+        await self.helm.recall()
         self._remembered = await self.keeper.recall()
         self._kept_admissions = set(self._remembered.admitted)
         self._kept_texts = {model: text for model, (text, _) in self._remembered.last_good.items()}
@@ -145,6 +156,7 @@ class Control:
         for work in (self._serve_workers, self.children.keep_connected, self.keeper.work, self._follow_configs,
                      self._write_snapshots, self._sweep, self._forget):  # fmt: skip
             self._tasks.start(work.__name__, work)
+        self.helm.start(self._tasks)
 
     async def close(self) -> None:
         """Ends every part; workers and model servers go on."""
@@ -154,6 +166,7 @@ class Control:
         if self._loader is not None:
             await self._loader.close()
         self.workers.close()
+        await self.helm.close()
         await self.keeper.flush()
 
     def problems(self) -> list[str]:
@@ -161,6 +174,7 @@ class Control:
         return [
             *(str(problem) for problem in self.reloads.problems),
             *([self.keeper.problem] if self.keeper.problem else []),
+            *([self.helm.recorder.problem] if self.helm.recorder.problem else []),
         ]
 
     def _fact(self, need: Need) -> Fact:
@@ -169,7 +183,15 @@ class Control:
         return self._loader.fact(need) if isinstance(need, LoadNeed) else self._prober.fact(need)
 
     def _batch(self, batch: OutcomeBatch) -> None:
-        self.totals.add(batch)
+        if self.totals.add(batch):
+            self.helm.observe(batch)
+
+    def _steered(self, models: Collection[str]) -> None:
+        self._act(self.controller.steered(models))
+
+    def _place(self, model: str) -> Place:
+        known = self.controller.models.get(model)
+        return Place(self.reloads.revision, known.digest if known is not None else "")
 
     def _child(self, child: Child) -> None:
         if self._loader is not None:
@@ -205,6 +227,7 @@ class Control:
 
     def _remember(self, held: SnapshotUpdate, changes: dict[str, Change]) -> None:
         for name, route in held.models.items():
+            self.helm.steering.was_held_back(route)
             change = changes.get(name)
             config = change.config if change is not None and change.digest == route.digest else None
             text, digest = self._remembered.last_good.get(name, ("", ""))
@@ -256,6 +279,7 @@ class Control:
             self._want(new)
         if self._holding and self.reloads.revision and not self.missing():
             self._release()
+        self.helm.act()
 
     def _want(self, new: set[Need]) -> None:
         if self._loader is None or self._prober is None:

@@ -79,6 +79,7 @@ async def _serve(run: Path, listener: socket.socket) -> None:
             run=run,
             regions=tuple(settings.listen),
             workers=resolved["worker_count"],
+            notify=settings.notify,
         ),
         store=SqliteStore(settings.state / "canary-router.db", clock),
         registry=_Registry(settings.registry),

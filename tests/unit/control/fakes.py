@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from router.control.canary import Step
+from router.control.steering import Steering
 from router.core.snapshot import RoutingSnapshot
 from router.core.wire import Applied, SnapshotUpdate, apply_update, decode, encode
 from router.errors import UpstreamError
-from router.store.base import LastGood, StoreError
+from router.store.audit import GENESIS, AuditEntry, AuditRecord, Finding, Head, seal
+from router.store.base import Intent, Kind, LastGood, Put, StoreConflict, StoreError, StoreFull, Versioned
 
 
 class FakeClock:
@@ -81,13 +85,95 @@ class FakeRegistry:
 
 
 @dataclass
-class MemoryStore:
+class MemoryLedger:
+    """A ledger in memory; with `broken` set every write fails, with `held` each waits for that event."""
+
+    states: dict[tuple[Kind, str, str], Versioned] = field(default_factory=dict)
+    records: list[AuditRecord] = field(default_factory=list)
+    broken: bool = False
+    unreadable: bool = False
+    held: threading.Event | None = None
+    writes: int = 0
+    _revision: int = 0
+
+    def _of(self, kind: Kind) -> dict[tuple[str, str], Versioned]:
+        if self.unreadable:
+            raise StoreError("the disk is gone")
+        return {(model, version): value for (of, model, version), value in self.states.items() if of is kind}
+
+    def rollouts(self) -> Mapping[tuple[str, str], Versioned]:
+        return self._of(Kind.ROLLOUT)
+
+    def evidences(self) -> Mapping[tuple[str, str], Versioned]:
+        return self._of(Kind.EVIDENCE)
+
+    def put_rollout(self, model: str, version: str, state: bytes, expect: int) -> int:
+        return self.put_all([Put(Kind.ROLLOUT, model, version, state, expect)])[0]
+
+    def delete_rollout(self, model: str, version: str, expect: int) -> None:
+        self.put_all([Put(Kind.ROLLOUT, model, version, None, expect)])
+
+    def put_evidence(self, model: str, version: str, state: bytes, expect: int) -> int:
+        return self.put_all([Put(Kind.EVIDENCE, model, version, state, expect)])[0]
+
+    def delete_evidence(self, model: str, version: str, expect: int) -> None:
+        self.put_all([Put(Kind.EVIDENCE, model, version, None, expect)])
+
+    def put_all(self, puts: Sequence[Put]) -> tuple[int, ...]:
+        self._check_write()
+        for put in puts:
+            known = self.states.get((put.kind, put.model, put.version))
+            if (known.revision if known else 0) != put.expect:
+                raise StoreConflict("somebody else was first")
+        return tuple(self._put(put) for put in puts)
+
+    def _put(self, put: Put) -> int:
+        key = (put.kind, put.model, put.version)
+        if put.value is None:
+            self.states.pop(key, None)
+            return 0
+        self._revision += 1
+        self.states[key] = Versioned(put.value, self._revision)
+        return self._revision
+
+    def commit_intent(self, entry: AuditEntry, puts: Sequence[Put]) -> Intent:
+        revisions = self.put_all(puts)
+        return Intent(self._append(entry), revisions)
+
+    def append_audit(self, entry: AuditEntry) -> AuditRecord:
+        self._check_write()
+        return self._append(entry)
+
+    def _append(self, entry: AuditEntry) -> AuditRecord:
+        record, _ = seal(entry, self.audit_head())
+        self.records.append(record)
+        return record
+
+    def audit(self, model: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[AuditRecord]:
+        found = [each for each in self.records if each.sequence > after and model in (None, each.entry.model)]
+        return found[:limit]
+
+    def audit_head(self) -> Head:
+        return Head(self.records[-1].sequence, self.records[-1].hash) if self.records else Head(0, GENESIS)
+
+    def verify(self, head: Head | None = None) -> Sequence[Finding]:
+        return []
+
+    def _check_write(self) -> None:
+        self.writes += 1
+        if self.held is not None:
+            self.held.wait(10)
+        if self.broken:
+            raise StoreFull("the disk is full")
+
+
+@dataclass
+class MemoryStore(MemoryLedger):
     """A store in memory; with `broken` set every write fails."""
 
     goods: dict[str, LastGood] = field(default_factory=dict)
     kept_pins: dict[str, str] = field(default_factory=dict)
     admissions: set[str] = field(default_factory=set)
-    broken: bool = False
 
     def _check(self) -> None:
         if self.broken:
@@ -148,3 +234,15 @@ class FakeWorker:
             while self.held is None or self.held.sequence < sequence:
                 await self.receive()
         return self.held
+
+
+class PromptSteering(Steering):
+    """A steering whose steps are in force at once: its store is never in the way."""
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        super().__init__(regions, FakeClock())
+        self.recall({}, {})
+
+    def _put(self, step: Step | None) -> None:
+        if step is not None and not step.at_once:
+            step.canary.take(step)

@@ -8,6 +8,7 @@ from router.control.controller import Controller
 from router.control.needs import Fact, ForwardNeed, Need
 from router.control.reload import Change
 from router.core.snapshot import Endpoint, ModelRoute
+from tests.unit.control.fakes import PromptSteering
 
 PROBLEM = Problem("models/fraud.yaml", 3, 1, "regions", "weights sum to 90", "fraud")
 
@@ -46,7 +47,7 @@ class Known:
         return [need(version) for version in versions]
 
     def controller(self) -> Controller:
-        return Controller(("default",), lambda wanted: self.facts.get(wanted, Fact()))
+        return Controller(("default",), lambda wanted: self.facts.get(wanted, Fact()), PromptSteering(("default",)))
 
 
 def effective(route: ModelRoute) -> dict[str, int]:

@@ -30,7 +30,9 @@ async def test_what_is_kept_is_recalled() -> None:
 
 
 async def test_a_pin_whose_uri_left_the_config_is_not_used_again() -> None:
-    store = MemoryStore({"fraud": LastGood("text", "digest", 0.0)}, {pin_key(NEED): '{"key":"k","resolved":{}}'})
+    store = MemoryStore(
+        goods={"fraud": LastGood("text", "digest", 0.0)}, kept_pins={pin_key(NEED): '{"key":"k","resolved":{}}'}
+    )
     assert (await Keeper(store, FakeClock()).recall()).pin_of(NEED) is None
 
 

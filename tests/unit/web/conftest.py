@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.config.load import load_model
+from router.control.canary import Step
 from router.control.needs import Fact, Need
 from router.control.reload import Change
 from router.control.service import Control, Setup
@@ -44,7 +45,15 @@ class Desk:
             probe=never_probe,
             clock=self.clock,
         )
+        steering = self.control.helm.steering
+        steering.recall({}, {})
+        steering._put = self._at_once  # type: ignore[method-assign]  # there is no store whose turn would come
         self.control.controller._fact = lambda need: self.facts.get(need, Fact(reason="not looked at yet"))
+
+    @staticmethod
+    def _at_once(step: Step | None) -> None:
+        if step is not None:
+            step.canary.take(step)
 
     def write(self, text: str = TEXT) -> None:
         """A good file of model fraud was read."""
