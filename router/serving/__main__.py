@@ -5,21 +5,26 @@ Rules:
    beside the socket (`spec.fault_of`), for whoever has to say why the version is not ready.
 2. The working directory is scratch, beside the socket.
 3. It ends with its supervisor: `--lifeline FD`.
+4. What model code prints is told apart from what this process says (`printed`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from router import lifeline
 from router.errors import OperatorError
+from router.logs import OneLine
 from router.serving import spec
+from router.serving.printed import Capture
 
 CANNOT_LOAD = 3
 
@@ -32,11 +37,16 @@ def main(arguments: Sequence[str]) -> int:
         lifeline.hold(asked.lifeline)
     asked.socket, asked.model = asked.socket.absolute(), asked.model.absolute()
     spec.fault_of(asked.socket).unlink(missing_ok=True)
+    capture = Capture(f"{asked.name}/{asked.version}")
+    _log_to(capture.real, f"pyfunc-{asked.name}/{asked.version}")
+    capture.begin()
     try:
         _serve(asked)
     except OperatorError as error:
-        _tell(asked, error)
+        capture.end()
+        _tell(asked, error, capture.real)
         return CANNOT_LOAD
+    capture.end()
     return 0
 
 
@@ -71,9 +81,19 @@ def _enter_scratch(socket: Path) -> None:
     os.chdir(scratch)
 
 
-def _tell(asked: argparse.Namespace, error: OperatorError) -> None:
+def _log_to(stream: TextIO, process: str) -> None:
+    """What the router's own modules log goes to `stream`; what others log is the model's, and is captured."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(OneLine(process))
+    ours = logging.getLogger("router")
+    ours.handlers[:] = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+
+
+def _tell(asked: argparse.Namespace, error: OperatorError, stream: TextIO) -> None:
     line = json.dumps({"error": error.message, "hint": error.hint, "model": asked.name, "version": asked.version})
-    sys.stderr.write(line + "\n")
+    stream.write(line + "\n")
     spec.fault_of(asked.socket).write_text(line, encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from router.serving.scoring import Answer
+from router.serving.answers import Answer
 
 Predict = Callable[[bytes, str | None], Answer]
 
@@ -98,7 +98,6 @@ def _content_type(scope: Scope) -> str | None:
 
 
 async def _respond(send: Send, answer: Answer) -> None:
-    media_type = f"{answer.media_type}; charset=utf-8" if answer.media_type.startswith("text/") else answer.media_type
-    headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
+    headers = [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,9 @@ def warm_up(model: Any, scorer: Scorer, directory: Path) -> bool:
 def _expect_answer(scorer: Scorer, request: str) -> None:
     answer = scorer.answer(request.encode(), "application/json")
     if answer.status != _OK:
-        raise OperatorError(
-            f"the model fails on its own input example: {answer.status}: {_reason(answer.body)}", hint=_MEND
-        )
+        # The example is the model's own: unlike a client's request, it may be repeated.
+        reason = _said(scorer.fault) if scorer.fault else answer.body.decode()
+        raise OperatorError(f"the model fails on its own input example: {answer.status}: {reason}", hint=_MEND)
 
 
 def _expect_prediction(model: Any, example: Any) -> None:
@@ -69,16 +68,6 @@ def _expect_prediction(model: Any, example: Any) -> None:
         model.predict(example)
     except Exception as fault:
         raise OperatorError(f"the model fails on its own input example: {_said(fault)}", hint=_MEND) from fault
-
-
-def _reason(body: bytes) -> str:
-    """The last line of the model's stack where there is one: it names the exception."""
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return first_line(body.decode(errors="replace"))
-    stack = str(said.get("stack_trace") or said.get("message", ""))
-    return first_line("\n".join(reversed(stack.splitlines())))
 
 
 def _said(fault: BaseException) -> str:

@@ -2,84 +2,126 @@
 
 Rules:
 1. The same predictions and statuses as `mlflow models serve`, whose own function does the work.
-2. Four differences, so that a client's mistake never counts as the version's failure: no content type is 415 (there
-   500), a body nested too deeply for the parser is 400 (there 500), and a body that cannot be parsed carries no
-   `stack_trace`: that marks an exception inside the model, and nothing else. Bodies of 0 bytes are 400 like any.
-3. Nothing is raised: whatever goes wrong is an answer.
+2. An exception inside the model is a 500 without a trace; MLflow answers 400 with one. The log names the exception's
+   type and where it was raised, never its message: that may hold a row.
+3. A client's mistake never counts as the version's failure: no content type is 415 (MLflow: 500), a body nested too
+   deeply for the parser is 400 (MLflow: 500). Refusals repeat nothing of the request (`refusals`).
+4. Nothing is raised: whatever goes wrong is an answer.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
-from typing import Any, NamedTuple
+import traceback
+from typing import Any
+
+from router.serving import answers
+from router.serving.answers import Answer
+from router.serving.refusals import masked
 
 _log = logging.getLogger(__name__)
-# It warns once for every request that does not fit the schema: a client could fill the log.
-logging.getLogger("mlflow.pyfunc.scoring_server").setLevel(logging.ERROR)
-_JSON = "application/json"
-_TEXT = "text/plain"
-
-
-class Answer(NamedTuple):
-    """What goes back on the wire."""
-
-    status: int
-    body: bytes
-    media_type: str
+# They warn once for every request that does not fit the schema: a client could fill the log, and with its rows.
+for _name in ("mlflow.pyfunc.scoring_server", "mlflow.models.utils", "mlflow.pyfunc", "mlflow.pyfunc.model"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 class Scorer:
-    """One loaded model behind the scoring protocol. Thread-safe as far as the model is."""
+    """One loaded model behind the scoring protocol. One request at a time."""
 
     def __init__(self, model: Any) -> None:
         from mlflow.exceptions import MlflowException
         from mlflow.pyfunc.scoring_server import invocations
 
-        self._model = model
-        self._schema = model.metadata.get_input_schema()
+        self.model = model
+        self.schema = model.metadata.get_input_schema()
+        self._names = self.schema.input_names() if self.schema is not None and self.schema.has_input_names() else ()
         self._invocations = invocations
         self._refusal = MlflowException
+        self._watched = Watched(model)
 
     def answer(self, body: bytes, content_type: str | None) -> Answer:
-        """Parses, predicts and serialises one request."""
+        """Parses, predicts and serialises one request, all by MLflow's own function."""
         if content_type is None:
-            return Answer(415, b"The request has no content type; send application/json", _TEXT)
-        watched = _Watched(self._model)
+            return answers.NO_CONTENT_TYPE
+        self._watched.start()
         try:
-            done = self._invocations(body, content_type, watched, self._schema)
-        except self._refusal as refusal:
-            return _refused(refusal, inside_model=watched.entered)
-        except RecursionError:
-            return _broken(inside_model=watched.entered)
-        except Exception as fault:  # noqa: BLE001 - a model may return anything, and its serialiser raise anything
-            _log.error("the model's answer cannot be serialised: %s", type(fault).__name__)
-            return _broken(inside_model=True)
-        return Answer(done.status, done.response.encode(), done.mimetype)
+            done = self._invocations(body, content_type, self._watched, self.schema)
+        except Exception as fault:  # noqa: BLE001 - a model may raise and return anything
+            return self.failed(self._watched.fault or fault, returned=self._watched.returned)
+        media_type = answers.TEXT if done.mimetype == "text/plain" else done.mimetype
+        return Answer(done.status, done.response.encode(), media_type)
+
+    @property
+    def fault(self) -> Exception | None:
+        """What the model raised at the last request, where it did."""
+        return self._watched.fault
+
+    def predict(self, data: Any, params: dict[str, Any] | None) -> Any:
+        """The model's prediction for parsed input, its signature enforced. Raises what goes wrong: see `failed`."""
+        self._watched.start()
+        return self._watched.predict(data, params)
+
+    def failed(self, fault: BaseException, *, returned: bool = False) -> Answer:
+        """The answer where parsing or predicting raised `fault`; `returned`: behind the model, while writing."""
+        if returned:
+            _log.error("the model's answer cannot be written: %s", type(fault).__name__)
+            return answers.UNREADABLE
+        if isinstance(fault, self._refusal):
+            return masked(fault, self._names)
+        if self._watched.inside:
+            _log.error("the model raised %s", place_of(fault))
+            return answers.RAISED
+        if isinstance(fault, RecursionError):
+            return answers.TOO_DEEP
+        return answers.refusal(400, "BAD_REQUEST", "The input does not fit the model's signature.")
 
 
-class _Watched:
-    """The model, remembering whether a request got as far as its `predict`."""
+class Watched:
+    """The model, remembering how far a request got: into its code, and out of it again."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.metadata = model.metadata
-        self.entered = False
+        self.inside = self.returned = False
+        self.fault: Exception | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        """MLflow enforces the signature between its `predict` and the model's code: that is still the client's.
+
+        Nothing public lies between the two, so this looks inside.
+        """
+        code = self._model._predict_fn
+
+        @functools.wraps(code)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            self.inside = True
+            return code(*arguments, **named)
+
+        self._model._predict_fn = watched
+
+    def start(self) -> None:
+        """Another request begins."""
+        self.inside = self.returned = False
+        self.fault = None
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        self.entered = True
-        return self._model.predict(data, params=params)
+        """See `PyFuncModel.predict`."""
+        try:
+            done = self._model.predict(data, params=params)
+        except Exception as fault:
+            self.fault = fault
+            raise
+        self.returned = True
+        return done
 
 
-def _refused(refusal: Any, *, inside_model: bool) -> Answer:
-    said = json.loads(refusal.serialize_as_json())
-    if not inside_model:
-        said.pop("stack_trace", None)
-    return Answer(refusal.get_http_status_code(), json.dumps(said).encode(), _JSON)
-
-
-def _broken(*, inside_model: bool) -> Answer:
-    if inside_model:
-        return Answer(500, b"Internal Server Error", _TEXT)
-    said = {"error_code": "BAD_REQUEST", "message": "The input is nested too deeply."}
-    return Answer(400, json.dumps(said).encode(), _JSON)
+def place_of(fault: BaseException) -> str:
+    """The type of `fault` and where it was raised, without its message."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    return (
+        f"{type(fault).__name__} in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})"
+        if frames
+        else (type(fault).__name__)
+    )

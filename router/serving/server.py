@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +38,13 @@ def serve(path: Path, predict: Predict, release: str) -> None:
         OperatorError: the socket cannot be made.
     """
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="predict")
-    config = uvicorn.Config(
+    with listening(path) as sock:
+        _Server(config_of(predict, executor, release)).run(sockets=[sock])
+
+
+def config_of(predict: Predict, executor: Executor, release: str) -> uvicorn.Config:
+    """How uvicorn hosts `predict`."""
+    return uvicorn.Config(
         App(predict, executor, release),
         http="httptools",
         loop="uvloop",
@@ -53,8 +59,6 @@ def serve(path: Path, predict: Predict, release: str) -> None:
         # The supervisor decides when grace is over, and kills.
         timeout_graceful_shutdown=_LAST_WORD,
     )
-    with listening(path) as sock:
-        _Server(config).run(sockets=[sock])
 
 
 @contextmanager

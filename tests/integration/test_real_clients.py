@@ -100,8 +100,8 @@ def test_an_exception_inside_the_model_leaves_no_trace(router: RouterProcess, ml
         headers={"x-model-version": "v3"},
         timeout=10,
     )
-    assert response.status_code == 502
-    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/json"
     assert "Traceback" not in response.text
     assert "alcohol" not in response.text
     assert "alcohol cannot" not in router.log
