@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from router import logs
+from router.config.load import REGIONS, load_regions, read_file, unknown_regions
 from router.config.settings import load_settings
 from router.errors import OperatorError
 from router.supervisor import run
@@ -51,6 +53,7 @@ def serve(settings: Path | None, **flags: Any) -> None:
     loaded = load_settings(settings or _settings_beside(flags["config"]), os.environ, flags)
     root = loaded.config or Path("config")
     warning = _look_at(root)
+    _check_regions(root, loaded.listen)
     logs.set_up("supervisor")
     if warning:
         log.warning(warning)
@@ -79,3 +82,21 @@ def _look_at(root: Path) -> str:
     except OSError as error:
         raise OperatorError(f"the config directory {root} cannot be read: {error.strerror}", hint=hint) from error
     return "" if found else f"there are no models in {models}: serving nothing until there are"
+
+
+def _check_regions(root: Path, served: Iterable[str]) -> None:
+    """Every listener's region must be one that regions.yaml names, where there is a regions.yaml that can be used.
+
+    Raises:
+        OperatorError: one is not.
+    """
+    try:
+        regions, _ = load_regions(read_file(root / REGIONS), file=REGIONS)
+    except OSError:
+        return  # control tells what is wrong with it, for as long as it is
+    unknown = unknown_regions(served, regions or ()) if regions is not None else []
+    if unknown:
+        raise OperatorError(
+            f"{root / REGIONS} has no region {', '.join(map(repr, unknown))}",
+            hint=f"serve one of {', '.join(regions or ())} with --region or --listen REGION=HOST:PORT, or add it there",
+        )

@@ -12,18 +12,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from router.config.checks import check_model
+from router.config.fields import DEFAULT_REGION
 from router.config.names import check_name
 from router.config.problems import Problem, Report, closest
 from router.config.schema import ModelConfig, RegionsFile
 from router.config.shape import read_shape, read_tree
 from router.config.yaml import MAX_BYTES, List, Map
 
-__all__ = ["Loaded", "Problem", "digest_of", "load_model", "load_regions", "load_repository"]
+__all__ = [
+    "Loaded",
+    "Problem",
+    "digest_of",
+    "load_model",
+    "load_regions",
+    "load_repository",
+    "not_read",
+    "unknown_regions",
+]
 
 MODELS = "models"
 REGIONS = "regions.yaml"
@@ -111,6 +121,12 @@ def load_regions(text: bytes, *, file: str) -> tuple[tuple[str, ...] | None, tup
     return (None if problems or found is None else found.regions), problems
 
 
+def unknown_regions(served: Iterable[str], regions: Sequence[str]) -> list[str]:
+    """Those of `served` that are not among `regions`; 'default' is always known."""
+    known = {*regions, DEFAULT_REGION}
+    return [region for region in served if region not in known]
+
+
 def digest_of(config: ModelConfig) -> str:
     """SHA-256 (hex) of what `config` means: the same for files that differ in comments, spelling or order only.
 
@@ -170,18 +186,26 @@ def _model_files(root: Path, problems: list[Problem]) -> list[Path]:
     """The model files, by name. What is wrong with the folders themselves goes to `problems`."""
     folder = root / MODELS
     try:
-        entries = sorted(folder.iterdir())
-        beside = sorted(root.iterdir())
+        files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        problems += not_read(root)
     except OSError as error:
         problems.append(_no_folder(root, folder, error))
         return []
-    files = [path for path in entries if not path.name.startswith(".")]
     models = [path for path in files if path.name.endswith(SUFFIX)]
-    problems += [problem for path in beside if (problem := _misnamed(path)) is not None]
-    problems += [problem for path in files if (problem := _not_a_model(path)) is not None]
     if not models:
         problems.append(_at(folder, "holds no model; write models/<model>.yaml, one file for each"))
     return models
+
+
+def not_read(root: Path) -> list[Problem]:
+    """What lies in the repository as if it were a config, and is none because of its name.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    files = [path for path in sorted((root / MODELS).iterdir()) if not path.name.startswith(".")]
+    beside = [problem for path in sorted(root.iterdir()) if (problem := _misnamed(path)) is not None]
+    return beside + [problem for path in files if (problem := _not_a_model(path)) is not None]
 
 
 def _no_folder(root: Path, folder: Path, error: OSError) -> Problem:

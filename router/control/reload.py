@@ -9,6 +9,7 @@ Rules:
    Editors rename a file away and back, so that one look proves nothing.
 5. All files gone, or `models/` missing or unreadable, is a problem and takes nothing out of service: it looks the
    same as a volume that is not mounted or half swapped.
+6. Problems name files as they are called in the repository, which lies elsewhere for whoever wrote them.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchfiles import awatch
 
 from router.clock import Clock
-from router.config.load import digest_of, load_model, load_regions, read_file
+from router.config.load import digest_of, load_model, load_regions, not_read, read_file, unknown_regions
 from router.config.problems import Problem
 from router.config.schema import ModelConfig
 
@@ -74,10 +75,14 @@ class _File:
 
 
 class Reader:
-    """Compares the directory with what it held at the last look. Blocking: call it in a thread, one at a time."""
+    """Compares the directory with what it held at the last look. Blocking: call it in a thread, one at a time.
 
-    def __init__(self, root: Path, clock: Clock, last_good: Mapping[str, str]) -> None:
+    `served` are the regions that this router has a listener for.
+    """
+
+    def __init__(self, root: Path, clock: Clock, last_good: Mapping[str, str], served: Sequence[str] = ()) -> None:
         self._root = root
+        self._served = served
         self._clock = clock
         self._last_good = dict(last_good)
         self._files: dict[str, _File] = {}
@@ -107,14 +112,17 @@ class Reader:
         return Look(tuple(changes), (*self._regions_problems, *self._misnamed), self._revision())
 
     def _names(self) -> list[str]:
+        self._misnamed = ()
         with os.scandir(self._root / "models") as entries:
             files = [entry.name for entry in entries if not entry.name.startswith(".")]
         self._misnamed = tuple(
-            _problem(self._root / "models" / name, "is not read: the ending must be .yaml")
-            for name in sorted(files)
-            if name.endswith(".yml")
+            replace(problem, file=self._called(Path(problem.file))) for problem in not_read(self._root)
         )
         return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+    def _called(self, path: Path) -> str:
+        """Rule 6."""
+        return str(path.relative_to(self._root))
 
     def _look_at_regions(self) -> bool:
         path = self._root / "regions.yaml"
@@ -123,7 +131,7 @@ class Reader:
         except FileNotFoundError:
             text = None
         except OSError as error:
-            self._regions_problems = (_problem(path, f"cannot be read: {error.strerror}"),)
+            self._regions_problems = (_problem(self._called(path), f"cannot be read: {error.strerror}"),)
             return False
         if text == self._regions_text:
             return False
@@ -131,8 +139,11 @@ class Reader:
         if text is None:
             before, self._regions, self._regions_problems = self._regions, None, ()
             return before is not None
-        regions, self._regions_problems = load_regions(text, file=str(path))
-        if self._regions_problems or regions == self._regions:
+        regions, self._regions_problems = load_regions(text, file=self._called(path))
+        if regions is not None and (unknown := unknown_regions(self._served, regions)):
+            what = f"this router serves {', '.join(unknown)}, which is not in this list; its listeners stay as they are"
+            self._regions_problems = (_problem(self._called(path), what),)
+        if regions is None or regions == self._regions:
             return False
         self._regions = regions
         return True
@@ -152,7 +163,7 @@ class Reader:
         self._files[name] = _File(stamp, int(self._clock.wall() * 1e9), digest)
         if known and known.digest == digest and not parse_anyway:
             return None
-        config, problems = load_model(name, text, file=str(path), regions=self._regions, root=self._root)
+        config, problems = load_model(name, text, file=self._called(path), regions=self._regions, root=self._root)
         if config is None:
             return self._broken(name, problems)
         self._last_good.pop(name, None)
@@ -163,7 +174,7 @@ class Reader:
         if known and known.digest == digest:
             return None
         self._files[name] = _File((), 0, digest)
-        return self._broken(name, (_problem(path, f"cannot be read: {error.strerror}", model=name),))
+        return self._broken(name, (_problem(self._called(path), f"cannot be read: {error.strerror}", model=name),))
 
     def _broken(self, name: str, problems: tuple[Problem, ...]) -> Change:
         text = self._last_good.pop(name, None)
@@ -187,14 +198,12 @@ class Reader:
         return changes
 
     def _nothing_there(self, what: str) -> Look:
-        problem = _problem(
-            self._root / "models", f"{what}; what was in force goes on (to remove a model, delete its file alone)"
-        )
+        problem = _problem("models", f"{what}; what was in force goes on (to remove a model, delete its file alone)")
         self._missing_since.clear()
         changes = tuple(_restore(name, text, (problem,), self._root) for name, text in self._last_good.items())
         self._files.update({name: _File((), 0, "last good") for name in self._last_good})
         self._last_good.clear()
-        return Look(changes, (*self._regions_problems, problem), self._revision())
+        return Look(changes, (*self._regions_problems, *self._misnamed, problem), self._revision())
 
     def _revision(self) -> str:
         digest = hashlib.sha256(self._regions_text or b"")
@@ -210,8 +219,8 @@ def _restore(name: str, text: str, problems: tuple[Problem, ...], root: Path) ->
     return Change(name, config, text, digest_of(config), problems, restored=True)
 
 
-def _problem(path: Path, message: str, *, model: str = "") -> Problem:
-    return Problem(file=str(path), line=1, column=1, path="", message=message, model=model)
+def _problem(file: str, message: str, *, model: str = "") -> Problem:
+    return Problem(file=file, line=1, column=1, path="", message=message, model=model)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

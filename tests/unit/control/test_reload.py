@@ -196,7 +196,38 @@ def test_other_files_and_hidden_ones_are_nobodys_config(root: Path) -> None:
     (root / "models" / "other.yml").write_text("x")
     look = Reader(root, SystemClock(), {}).look()
     assert [change.model for change in look.changes] == ["fraud"]
-    assert "ending must be .yaml" in str(look.problems[0])
+    assert [str(problem) for problem in look.problems] == [
+        "models/other.yml:1:1: the ending must be '.yaml'; rename it to other.yaml"
+    ]
+
+
+def test_a_misnamed_file_is_told_of_even_where_there_is_no_other(root: Path) -> None:
+    (root / "models" / "fraud.yml").write_text("x")
+    (root / "region.yaml").write_text("regions: [default]")
+    problems = [str(problem) for problem in Reader(root, SystemClock(), {}).look().problems]
+    assert problems[0] == "region.yaml:1:1: no file of this name is read (did you mean 'regions.yaml'?)"
+    assert "rename it to fraud.yaml" in problems[1]
+    assert problems[2].startswith("models:1:1: holds no <model>.yaml")
+
+
+def test_files_are_called_as_in_the_repository(root: Path) -> None:
+    (root / "models" / "fraud.yaml").write_text("model: fraud\nversions: [")
+    (root / "regions.yaml").write_text("regions: [")
+    look = Reader(root, SystemClock(), {}).look()
+    assert [problem.file for problem in look.changes[0].problems] == ["models/fraud.yaml"]
+    assert [problem.file for problem in look.problems] == ["regions.yaml"]
+
+
+def test_a_served_region_that_the_repository_does_not_know_is_a_problem(root: Path) -> None:
+    write(root)
+    reader = Reader(root, SystemClock(), {}, ("default", "eu-west"))
+    assert reader.look().problems == ()
+    (root / "regions.yaml").write_text("regions: [us-east]")
+    look = reader.look()
+    assert len(look.changes) == 1, "it holds nevertheless"
+    assert "this router serves eu-west, which is not in this list" in str(look.problems[0])
+    (root / "regions.yaml").write_text("regions: [us-east, eu-west]")
+    assert reader.look().problems == ()
 
 
 def test_what_cannot_be_read_is_a_problem_of_its_model(root: Path) -> None:
