@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from router.clock import Clock
@@ -70,6 +70,20 @@ class SqliteStore(SqliteLedger):
                 "VALUES (?1, ?2, ?3, ?4, ?4)",
                 (digest, model, version, at),
             )
+
+    def keep_named(self, pins: Collection[str], admitted: Collection[str], at: float, unnamed_for: float) -> int:
+        """See `Store.keep_named`."""
+        with self._file.writing() as connection:
+            connection.executemany(
+                "UPDATE pin SET named_at = max(named_at, ?) WHERE uri = ?", [(at, uri) for uri in pins]
+            )
+            connection.executemany(
+                "UPDATE admission SET named_at = max(named_at, ?) WHERE digest = ?",
+                [(at, digest) for digest in admitted],
+            )
+            oldest = at - unnamed_for
+            dropped = connection.execute("DELETE FROM pin WHERE named_at < ?", (oldest,)).rowcount
+            return dropped + connection.execute("DELETE FROM admission WHERE named_at < ?", (oldest,)).rowcount
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -13,6 +13,8 @@ from router.store import sqlite
 from router.store.base import LastGood, Store
 from router.store.sqlite import SqliteStore
 
+DAY = 86_400.0
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -72,4 +74,34 @@ def test_calls_from_many_threads_take_turns(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(store.admitted()) == 80
+    store.close()
+
+
+class Calendar(SystemClock):
+    """Stands still at `day`."""
+
+    day = 0.0
+
+    def wall(self) -> float:
+        return self.day * DAY
+
+
+def test_what_no_config_names_any_more_goes_after_a_while(path: Path) -> None:
+    clock = Calendar()
+    store = SqliteStore(path, clock)
+    for name in ("named", "dropped", "back"):
+        store.save_pin(name, "{}")
+        store.admit(name, "fraud", "v3", clock.wall())
+
+    def keep(day: float, *names: str) -> int:
+        return store.keep_named(names, names, day * DAY, 30 * DAY)
+
+    assert keep(1, "named", "dropped", "back", "never kept") == 0
+    assert keep(20, "named") == 0
+    assert keep(29, "named", "back") == 0
+    assert keep(32, "named") == 2
+    assert set(store.pins()) == store.admitted() == {"named", "back"}
+    assert keep(5, "named", "back") == 0
+    assert keep(10_000, "named", "back") == 0
+    assert set(store.pins()) == store.admitted() == {"named", "back"}
     store.close()
