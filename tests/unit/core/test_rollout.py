@@ -150,6 +150,23 @@ def test_a_step_is_not_left_before_everything_was_shown(
     assert canary.weights == (1000, 0)
 
 
+def test_a_step_of_a_quarter_needs_no_proof() -> None:
+    canary = Canary(msgspec.structs.replace(SHORT, steps=(Rung(1000), Rung(2500), Rung(2501))))
+    canary.tick(requests=5)
+    assert canary.weights == (2500, 0)
+    assert not canary.tick(requests=5).effect
+
+
+def test_each_step_counts_anew() -> None:
+    canary = Canary(msgspec.structs.replace(SHORT, steps=(Rung(1000, 10.0), Rung(1500, 10.0), Rung(2000))))
+    canary.tick(seconds=30.0, requests=50)
+    assert (canary.weights, canary.state.held, canary.state.requests) == ((1500, 0), 0.0, 0)
+    assert not canary.tick(seconds=10.0, requests=4).effect
+    assert not canary.tick(seconds=-1.0, requests=-1).effect
+    canary.tick(requests=1)
+    assert canary.weights == (2000, 0)
+
+
 def test_without_traffic_nothing_happens_and_it_says_what_is_missing() -> None:
     canary = Canary(SHORT)
     assert missing(canary.state, SHORT) == ("10s of its hold", "5 more requests of v4")
@@ -228,7 +245,9 @@ def test_another_plan_starts_anew_and_lifts_the_latch() -> None:
     canary.tick("fail")
     canary.plan = msgspec.structs.replace(SHORT, digest="d2")
     assert canary.refused("readmit").endswith("its config has just changed")
-    assert not canary.tick("fail").effect, "a verdict on what it was before"
+    canary.state = msgspec.structs.replace(canary.state, phase="holding")
+    assert not canary.tick("fail", 99.0).effect, "a verdict on what it was before"
+    assert canary.state.held == 0.0
     found = canary.take(ConfigChanged("merged"))
     assert (found.move, found.forgets_evidence, found.reason) == (
         "start", True, "v4 begins with step 1 of 2 in eu, 10%: merged"
@@ -250,7 +269,7 @@ def test_a_pause_stops_everything_but_guards() -> None:
     canary.command("pause")
     assert not canary.tick("pass", 1000.0, 1000).effect
     canary.command("resume")
-    assert (canary.state.phase, canary.state.held) == ("holding", 4.0)
+    assert (canary.state.phase, canary.state.held, canary.state.resume_phase) == ("holding", 4.0, "idle")
     canary.tick("pass", 6.0)
     assert canary.weights == (10_000, 0)
 
@@ -319,6 +338,13 @@ def test_a_rollout_may_begin_with_an_approval() -> None:
     assert canary.state.reason == "v4 begins with no weight, before its first step"
     assert not canary.tick("pass", 1000.0, 1000).effect
     assert canary.command("approve").reason == "v4 enters step 1 of 2 in eu, 10%: because"
+
+
+def test_an_approval_may_be_for_the_first_stage_that_is_served() -> None:
+    canary = Canary(msgspec.structs.replace(PLAN, stages=((), ("us",)), steps=(Rung(1000, approval=True),)))
+    assert (canary.state.position, canary.weights) == ((1, -1), (0, 0))
+    canary.command("approve")
+    assert canary.weights == (0, 1000)
 
 
 def test_a_rollout_that_goes_nowhere_here_does_nothing() -> None:

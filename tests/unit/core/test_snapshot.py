@@ -168,6 +168,7 @@ def test_a_rollout_replaces_what_the_config_says_and_leaves_stable_alone() -> No
     route = steered({"v3": 9000, "v4": 1000}, {("v4", "default"): 500, ("v3", "default"): 1})
 
     assert weights_of(route) == {"v3": 9500, "v4": 500}
+    assert [target.declared for target in route.targets] == [9500, 500, 0]
 
 
 def test_a_rollout_without_weight_yet_keeps_its_place() -> None:
