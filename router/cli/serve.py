@@ -1,7 +1,8 @@
 """`canary-router serve`.
 
 Rules:
-1. What is wrong with the settings or the config directory is told before anything starts, with exit 1.
+1. What is wrong with the settings or the config directory is told before anything starts, with exit 1; what is wrong
+   with the options alone, with exit 2.
 2. A directory without any model is served: it is where a new repository begins. A warning says so.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def serve(settings: Path | None, **flags: Any) -> None:
     Every option has a key in router.yaml and a variable (CANARY_ROUTER_LISTEN …) of the same meaning; the option
     prevails over the variable, and that over the file.
     """
+    _check_usage(flags)
     loaded = load_settings(settings or _settings_beside(flags["config"]), os.environ, flags)
     root = loaded.config or Path("config")
     warning = _look_at(root)
@@ -58,6 +60,18 @@ def serve(settings: Path | None, **flags: Any) -> None:
     if warning:
         log.warning(warning)
     sys.exit(run.serve(loaded.model_copy(update={"config": root.absolute()})))
+
+
+def _check_usage(flags: Mapping[str, object]) -> None:
+    """What is wrong with the options themselves is wrong usage.
+
+    Raises:
+        click.UsageError: something is.
+    """
+    try:
+        load_settings(None, {}, flags)
+    except OperatorError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _settings_beside(config: Path | None) -> Path | None:

@@ -1,7 +1,8 @@
 """The children: started, watched, started again.
 
 Rules:
-1. A child that ends unasked is started again after a pause: 0.1 s, doubling to 10 s, anew after 30 s alive.
+1. A child that ends unasked is started again after a pause: 0.1 s, doubling to 10 s, anew after 30 s alive; at least
+   5 s where its exit code says that another try will hardly help.
 2. Asked to stop, a child gets SIGTERM, and SIGKILL once its patience is over.
 3. Asked to restart, a child gets SIGKILL and is started again without a pause.
 4. Every change is told to whoever listens. A child that fails again and again is logged a few times, then once more
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
+HOPELESS_PAUSE = 5.0
 SETTLED_AFTER = 30.0
 QUIET_AFTER = 5
 """Failures in a row after which a child's failing is no news any more."""
@@ -51,11 +53,15 @@ class Report(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run: `env` is complete (None: the supervisor's own); `descriptors` are inherited under their numbers."""
+    """What to run: `env` is complete (None: the supervisor's own); `descriptors` are inherited under their numbers.
+
+    `hopeless` is the exit code of a child that will end the same way again.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None
     descriptors: tuple[int, ...] = ()
+    hopeless: int | None = None
 
 
 class Child:
@@ -175,25 +181,29 @@ class Child:
 
     async def _pause(self) -> None:
         self._backoff.fail()
+        pause = self._backoff.pause
+        if self.exit == self.spec.hopeless:
+            pause = max(pause, HOPELESS_PAUSE)
         self._change("backoff")
-        self._complain()
-        waiting = asyncio.create_task(self._clock.sleep(self._backoff.pause))
+        self._complain(pause)
+        waiting = asyncio.create_task(self._clock.sleep(pause))
         asked = asyncio.create_task(self._at_once.wait())
         await asyncio.wait({waiting, asked}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         asked.cancel()
 
-    def _complain(self) -> None:
-        failures, pause = self._backoff.failures, self._backoff.pause
+    def _complain(self, pause: float) -> None:
+        failures = self._backoff.failures
         if failures < QUIET_AFTER:
             log.warning("%s ended unasked (%s); starting it again in %g s", self.name, _manner(self.exit), pause)
         elif failures == QUIET_AFTER:
             log.error(
-                "%s has failed %d times in a row (last: %s); its own messages say why; it is tried again every %g s"
-                " at most, without further word until it stays up",
+                "%s has failed %d times in a row (last: %s); its own messages say why; it is tried again in %g s, then"
+                " after pauses of up to %g s, without further word until it stays up",
                 self.name,
                 failures,
                 _manner(self.exit),
+                pause,
                 LONGEST_PAUSE,
             )
 

@@ -38,6 +38,9 @@ PORT_PATIENCE = 3.0
 
 MOST_DESCRIPTORS = 1 << 20
 
+CANNOT_LOAD = 3
+"""The exit code of a model server whose model cannot be loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Programs:
@@ -140,7 +143,7 @@ class Supervisor:
             self._children.run(f"worker-{index}", Spec(worker, None, descriptors), STOP_PATIENCE)
 
     def _adopt(self, argv: list[str], env: Mapping[str, str]) -> Spec:
-        return Spec((*argv, "--lifeline", str(self._lifeline)), dict(env), (self._lifeline,))
+        return Spec((*argv, "--lifeline", str(self._lifeline)), dict(env), (self._lifeline,), hopeless=CANNOT_LOAD)
 
     def _announce(self, admin: socket.socket) -> None:
         for region, listener in self._listeners.items():

@@ -70,9 +70,24 @@ async def test_pauses_double_up_to_ten_seconds_and_complaints_end(caplog: pytest
         await family.children.stop_all(("worker-",), 1.0)
     assert family.clock.slept[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
     assert caplog.text.count("ended unasked (exit code 3)") == 4
+    assert "starting it again in 0.8 s" in caplog.text
     assert caplog.text.count("has failed 5 times in a row") == 1
+    assert "tried again in 1.6 s, then after pauses of up to 10 s" in caplog.text
     assert family.changes[:4] == [("worker-0", "running"), ("worker-0", "backoff")] * 2
     assert family.changes[-1] == ("worker-0", "stopped")
+
+
+@pytest.mark.anyio
+async def test_what_will_hardly_end_otherwise_is_not_tried_again_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    family = Family()
+    with caplog.at_level(logging.WARNING):
+        family.children.run("pyfunc-a", Spec(FAILS.argv, hopeless=3), 1.0)
+        family.children.run("pyfunc-b", Spec(FAILS.argv, hopeless=4), 1.0)
+        await eventually_async(lambda: {0.1, 10.0} < set(family.clock.slept))
+        await family.children.stop_all(("pyfunc-",), 1.0)
+    assert family.clock.slept.count(0.1) == 1
+    assert family.clock.slept.count(5.0) == 6
+    assert "pyfunc-a ended unasked (exit code 3); starting it again in 5 s" in caplog.text
 
 
 @pytest.mark.anyio
