@@ -5,13 +5,14 @@ Rules:
    replaces an older one that waits.
 2. A store that refuses is tried again every few seconds; nothing is lost meanwhile but by a crash, and `problem`
    says so.
+3. Pins and admissions that no config has named for 30 days are dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.clock import Clock
@@ -23,6 +24,9 @@ from router.errors import RouterError
 from router.store.base import Store
 
 log = logging.getLogger(__name__)
+
+UNNAMED_SECONDS = 30 * 86_400.0
+"""Long enough that a version which a revert brings back is what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Keeper:
             return await asyncio.to_thread(self._recall)
         except RouterError as error:
             log.warning("the store cannot be read: %s", error)
-            self.problem = f"the store cannot be read, so control starts as if for the first time: {error}"
+            self.problem = f"the store cannot be read, and no canary gets weight until it can: {error}"
             return Remembered()
 
     def _recall(self) -> Remembered:
@@ -88,6 +92,16 @@ class Keeper:
         """Keeps that a version was admitted."""
         at = self._clock.wall()
         self._put(("admission", digest), lambda: self._store.admit(digest, model, version, at))
+
+    def tidy(self, needs: Iterable[LoadNeed], admitted: Iterable[str]) -> None:
+        """Keeps rule 3, given what the configs name now: `needs`, and the digests of `admitted` versions."""
+        pins, digests, at = [pin_key(need) for need in needs], list(admitted), self._clock.wall()
+        self._put(("tidy", ""), lambda: self._drop_unnamed(pins, digests, at))
+
+    def _drop_unnamed(self, pins: Collection[str], digests: Collection[str], at: float) -> None:
+        dropped = self._store.keep_named(pins, digests, at, UNNAMED_SECONDS)
+        if dropped:
+            log.info("forgot %d pins and admissions that no config has named for 30 days", dropped)
 
     def _put(self, key: tuple[str, str], write: Callable[[], None]) -> None:
         self._waiting.pop(key, None)

@@ -198,7 +198,7 @@ class Control:
             self._loader.heard(child)
 
     async def _follow_configs(self) -> None:
-        reader = Reader(self.setup.config, self.clock, self._kept_texts)
+        reader = Reader(self.setup.config, self.clock, self._kept_texts, self.setup.regions)
         async for look in Watch(self.setup.config, self.clock).looks(reader):
             if not self.reloads.revision:
                 await self._take_over(look.changes)
@@ -315,6 +315,10 @@ class Control:
         while True:
             await self.clock.sleep(FORGET_SECONDS)
             self.totals.keep_only(self.controller.models)
+            if self.reloads.revision:
+                wanted = self.controller.wanted()
+                digests = {self._fact(need).digest for need in wanted}
+                self.keeper.tidy([need for need in wanted if isinstance(need, LoadNeed)], digests)
 
     def missing(self) -> list[Missing]:
         """The weighted versions that are neither admitted nor given up on."""

@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -81,6 +81,11 @@ class Store(Protocol):
 
     def admit(self, digest: str, model: str, version: str, at: float) -> None:
         """Records that the version with `digest` was admitted; the first time is kept."""
+        ...
+
+    def keep_named(self, pins: Collection[str], admitted: Collection[str], at: float, unnamed_for: float) -> int:
+        """Notes that configs name these pins and admitted digests at `at`; drops what none has named for `unnamed_for`
+        seconds before that. Returns how many were dropped."""
         ...
 
     def close(self) -> None:

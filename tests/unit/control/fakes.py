@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -207,6 +207,14 @@ class MemoryStore(MemoryLedger):
     def admit(self, digest: str, model: str, version: str, at: float) -> None:
         self._check()
         self.admissions.add(digest)
+
+    def keep_named(self, pins: Collection[str], admitted: Collection[str], at: float, unnamed_for: float) -> int:
+        """Takes a long time to have passed: what is not named is dropped."""
+        self._check()
+        before = len(self.kept_pins) + len(self.admissions)
+        self.kept_pins = {uri: pin for uri, pin in self.kept_pins.items() if uri in pins}
+        self.admissions &= set(admitted)
+        return before - len(self.kept_pins) - len(self.admissions)
 
     def close(self) -> None:
         return

@@ -66,3 +66,18 @@ async def test_a_store_that_cannot_be_read_is_as_empty_and_says_so() -> None:
     keeper = Keeper(MemoryStore(broken=True), FakeClock())
     assert (await keeper.recall()).last_good == {}
     assert "cannot be read" in keeper.problem
+
+
+async def test_what_no_config_names_is_dropped_once_the_store_writes() -> None:
+    store = MemoryStore(
+        kept_pins={pin_key(NEED): "{}", "fraud models:/old/1": "{}"}, admissions={"d3", "d4"}, broken=True
+    )
+    keeper = Keeper(store, FakeClock())
+    keeper.tidy([NEED], ["d4"])
+    await keeper.flush()
+    assert "cannot write" in keeper.problem
+    store.broken = False
+    await keeper.flush()
+    assert set(store.kept_pins) == {pin_key(NEED)}
+    assert store.admissions == {"d4"}
+    assert keeper.problem == ""
