@@ -114,7 +114,7 @@ def _check_steps(root: Map, report: Report) -> None:
             if weight > share >= before:
                 message = f"is more than stable has to give in region {quote(region)} ({format_weight(share)})"
                 report.add(at.line, at.column, path, message)
-        before = max(before, weight)
+        before = weight
 
 
 def _room(root: Map) -> dict[str, int]:

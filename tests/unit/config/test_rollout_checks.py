@@ -170,6 +170,15 @@ def test_a_step_that_is_too_much_is_told_once() -> None:
     assert [problem.split(":")[0] for problem in found] == ["15"]
 
 
+def test_a_step_is_compared_with_the_one_before() -> None:
+    found = told("{weight: 10%, hold: 1h}", "{weight: 60%, hold: 1h}")
+    assert [problem.split(":")[0] for problem in found] == ["15"]
+
+
+def test_without_a_stable_its_share_is_not_judged() -> None:
+    assert [problem.split(": ")[1] for problem in told("stable: v3\n", "")] == ["stable"]
+
+
 @pytest.mark.parametrize(
     ("regions", "missing"), [("[eu, us]", "'us'"), ("[eu]", ""), ("[eu, default]", "'us'"), (None, "'default'")]
 )
@@ -182,3 +191,9 @@ def test_the_canary_needs_upstreams_wherever_it_is_rolled_out(regions: str | Non
     found = [problem.message for problem in problems]
     assert len(found) == bool(missing)
     assert all(f"no upstream for region {missing}" in message for message in found)
+
+
+def test_a_region_that_only_the_rollout_names_counts() -> None:
+    text = FILE.replace("v4: {model_uri: /b}", "v4: {upstreams: {eu: [http://b]}}").replace("[eu, us]", "[eu, mars]")
+    _, problems = load_model("m", text.encode(), file="f", regions=None)
+    assert [problem.message.partition(",")[0] for problem in problems] == ["no upstream for region 'mars'"]
