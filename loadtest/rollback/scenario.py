@@ -91,7 +91,7 @@ def _bad(canary: Rates, stable: Rates = Rates()) -> tuple[Phase, ...]:
 
 
 def _late(canary: Rates) -> tuple[Phase, ...]:
-    return (Phase(3600.0, batch=5.0), Phase(4 * 3600.0, canary=canary))
+    return (Phase(3600.0, batch=30.0), Phase(4 * 3600.0, canary=canary))
 
 
 def _slow(sigma: float) -> tuple[Phase, ...]:
@@ -100,18 +100,18 @@ def _slow(sigma: float) -> tuple[Phase, ...]:
 
 _EVEN = Rates(rejection=0.01, slow=0.05)
 _GOOD = Rates(rejection=0.01, slow=slow_share(0.5, 1.0))
-_HOUR = Phase(3600.0, stable=_EVEN, canary=_GOOD, batch=5.0)
+_HOUR = Phase(3600.0, stable=_EVEN, canary=_GOOD, batch=30.0)
 
 
 def _shared(failure: float, seconds: float, *, times: int) -> tuple[Phase, ...]:
     """A day in which both arms fail alike, `times` times, `seconds` each."""
-    quiet = Phase((DAY - times * seconds) / (times + 1), batch=5.0)
-    both = Phase(seconds, stable=Rates(failure), canary=Rates(failure), batch=0.5)
+    quiet = Phase((DAY - times * seconds) / (times + 1), batch=30.0)
+    both = Phase(seconds, stable=Rates(failure), canary=Rates(failure), batch=1.0)
     return (*(quiet, both) * times, quiet)
 
 
 def _ramp() -> tuple[Phase, ...]:
-    return tuple(Phase(DAY / 3, weight, batch=5.0) for weight in (1.0, 10.0, 50.0))
+    return tuple(Phase(DAY / 3, weight, batch=30.0) for weight in (1.0, 10.0, 50.0))
 
 
 CASES: tuple[Case, ...] = (
@@ -127,12 +127,12 @@ CASES: tuple[Case, ...] = (
     Case("slow-wide", "p95 twice stable's, σ = 0.75", "median", 200, _slow(0.75), 2000),
     Case("same", "identical, 24 h at 20 rps: errors, rejections, latency", "rolled back", 6, (_HOUR,) * 24, 2000),
     Case("same-slow-pace", "identical, 24 h at 0.2 rps", "rolled back", 6, (_HOUR,) * 24, 2000, rps=0.2),
-    Case("shared-10", "identical, 24 h at 20 rps, both fail at 10 % for six hours", "rolled back", 6,
-         _shared(0.1, 3 * 3600.0, times=2), 2000),
-    Case("shared-all", "identical, 24 h at 20 rps, both fail altogether three times ten minutes", "rolled back", 6,
-         _shared(1.0, 600.0, times=3), 2000),
+    Case("shared-10", "identical, 24 h at 20 rps, both fail at 10 % twice for an hour", "rolled back", 6,
+         _shared(0.1, 3600.0, times=2), 2000),
+    Case("shared-all", "identical, 24 h at 20 rps, both fail altogether three times five minutes", "rolled back", 6,
+         _shared(1.0, 300.0, times=3), 2000),
     Case("sticky-5", "identical, sticky, 24 h 1-10-50, five users always fail", "rolled back", 6, _ramp(), 2000,
          poison=Poison(5, 60.0)),
     Case("sticky-50", "identical, sticky, 24 h 1-10-50, fifty users always fail", "rolled back", 6, _ramp(), 2000,
-         poison=Poison(50, 120.0)),
+         poison=Poison(50, 300.0)),
 )  # fmt: skip

@@ -83,8 +83,8 @@ def sentence(reading: GuardReading) -> str:
     match reading.guard:
         case "absolute":
             return (
-                f"absolute: {reading.bad_canary} of {reading.n_canary} requests of the canary failed ({ours}), more "
-                f"than error_rate.max allows: {evidence}"
+                f"absolute: {reading.bad_canary} of {reading.n_canary} requests of the canary failed ({ours}), by now "
+                f"more than error_rate.max allows: {evidence}"
             )
         case "sample_ratio":
             return (
@@ -95,8 +95,8 @@ def sentence(reading: GuardReading) -> str:
             return f"promotion: no worse than stable by what is tolerated; failed were {totals}: {evidence}"
         case guard:
             were, plural = _WHAT[guard]
-            lately = f"{ours} of the canary's requests {were}, {stables} of stable's"
-            return f"{guard}: {lately}, counted since it began ({plural} in all: {totals}): {evidence}"
+            lately = f"of late {ours} of the canary's requests {were} and {stables} of stable's"
+            return f"{guard}: {lately}; {plural} in all: {totals}: {evidence}"
 
 
 def _missing(
@@ -108,7 +108,7 @@ def _missing(
     now: float,
 ) -> str:
     missing = _asked(evidence, min_requests, hold_left, now)
-    if not promotion.fired:
+    if promotion.e < promotion.threshold:
         needed = evidence.missing_for_promotion()
         missing.append(_requests(needed, sum(evidence.pace(now)), "requests"))
     missing.extend(f"a quieter {reading.guard} guard (evidence {_number(reading.e)})" for reading in loud)

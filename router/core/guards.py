@@ -288,7 +288,7 @@ class CanaryEvidence:
         )
 
     def restore(self, state: EvidenceState) -> None:
-        """Goes on from `state`, with all of it whose limits are still the same (rule 5).
+        """Goes on from `state`, where it was gathered under the same limits (rule 5).
 
         Raises:
             ValueError: it is another canary's.
@@ -341,7 +341,7 @@ class CanaryEvidence:
         errors = self._errors
         e, threshold = plain(self._promotion.log_e), self._enough
         return GuardReading(
-            "promotion", e, threshold, e >= threshold,
+            "promotion", e, threshold, False,
             errors.bad_canary / max(1, self._n_canary), errors.bad_stable / max(1, self._n_stable),
             errors.bad_canary, errors.bad_stable, self._n_canary, self._n_stable,
         )  # fmt: skip
