@@ -97,6 +97,13 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _some_body(size: int) -> int:
+    """nginx takes 0 for no limit: whoever means that must not get a router that refuses every prediction."""
+    if not size:
+        raise ValueError("must be more than 0, which no prediction would fit into; the most is 1024GiB")
+    return size
+
+
 def at_most(limit: int, text: str) -> AfterValidator:
     """Refuses sizes above `limit` bytes, which operators write as `text`."""
 
@@ -184,7 +191,7 @@ Size = Annotated[
     described({"anyOf": [{"type": "string", "pattern": scalars.SIZE_PATTERN}, {"const": 0}]}),
 ]
 Timeout = Annotated[Duration, AfterValidator(_positive)]
-MaxBody = Annotated[Size, at_most(MAX_BODY, "1024GiB")]
+MaxBody = Annotated[Size, AfterValidator(_some_body), at_most(MAX_BODY, "1024GiB")]
 Buffer = Annotated[Size, at_most(MAX_BUFFER, "64MiB: it is memory, for each request under way")]
 Switch = Annotated[
     bool, _from_text(parse_switch), described({"type": ["boolean", "string"], "pattern": "^(true|false)$"})

@@ -54,7 +54,7 @@ def test_the_example_repository_fits_the_schemas_it_names(kind: str, name: str) 
         "regions: {default: {v3: 0, v4: '100'}}",
         "stable: {default: v3, eu-west: v4}",
         "timeout: 250ms",
-        "max_body: 0\nbuffer: 0",
+        "max_body: 1B\nbuffer: 0",
         "idempotent: true\nfallback: stable",
         "allow_override: 'true'",
         "stickiness: {cookie: uid}",

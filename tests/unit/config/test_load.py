@@ -154,6 +154,7 @@ def test_a_good_file_gives_a_config() -> None:
             "timeout: 2s\nattempt_timeout: 3s",
             "18:18: attempt_timeout: is longer than timeout, the deadline",
         ),
+        ("timeout: 2s", "max_body: 0", "17:11: max_body: must be more than 0, which no prediction would fit into"),
         ("timeout: 2s", "buffer: 11MiB", "17:9: buffer: is larger than max_body (10485760 bytes)"),
         ("timeout: 2s", "max_body: 1KiB\nbuffer: 1MiB", "18:9: buffer: is larger than max_body (1024 bytes)"),
         ("idempotent: true\n", "", "18:11: fallback: needs idempotent: true"),

@@ -84,6 +84,7 @@ def test_text_is_read_as_operators_write_it() -> None:
         {"timeout": "0s"},
         {"timeout": "25h"},
         {"max_body": "1025GiB"},
+        {"max_body": "0"},
         {"buffer": "65MiB"},
         {"owner": "a\nb"},
         {"owner": "a" * 257},
