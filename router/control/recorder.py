@@ -125,9 +125,9 @@ class Recorder:
 
     async def recall(self) -> tuple[Mapping[Key, Versioned], Mapping[Key, Versioned]]:
         """All states and all evidence that the store has; raises `StoreError` where it cannot be read."""
-        rollouts = await self._guarded(self._ledger.rollouts)
-        evidences = await self._guarded(self._ledger.evidences)
-        self.head = await self._guarded(self._ledger.audit_head)
+        rollouts = await asyncio.to_thread(self._ledger.rollouts)
+        evidences = await asyncio.to_thread(self._ledger.evidences)
+        self.head = await asyncio.to_thread(self._ledger.audit_head)
         return rollouts, evidences
 
     async def stored(self, model: str, version: str) -> Stored:
@@ -135,9 +135,11 @@ class Recorder:
         rollouts, evidences = await self.recall()
         return Stored(rollouts.get((model, version)), evidences.get((model, version)))
 
-    async def ask(self, question: Callable[[], T]) -> T:
-        """The ledger's answer to a question that changes nothing."""
-        return await asyncio.to_thread(question)
+    async def trail(self, model: str | None, after: int, limit: int) -> tuple[Sequence[AuditRecord], Head]:
+        """Records of the audit trail, oldest first, and its head; raises `StoreError` where it cannot be read."""
+        records = await asyncio.to_thread(self._ledger.audit, model, after, limit)
+        self.head = head = await asyncio.to_thread(self._ledger.audit_head)
+        return records, head
 
     async def flush(self) -> None:
         """Writes what is owed once more, before the end."""
@@ -172,10 +174,8 @@ class Recorder:
                     return await self._last_record(writing)
 
     async def _last_record(self, writing: Writing) -> AuditRecord | None:
-        head = await self._guarded(self._ledger.audit_head)
-        records: Sequence[AuditRecord] = await self._guarded(
-            lambda: self._ledger.audit(writing.model, after=max(0, head.sequence - 100))
-        )
+        head = await asyncio.to_thread(self._ledger.audit_head)
+        records, _ = await self.trail(writing.model, max(0, head.sequence - 100), 100)
         return next((record for record in reversed(records) if record.entry == writing.entry), None)
 
     async def _do(self, writing: Writing) -> AuditRecord | None:

@@ -1,4 +1,4 @@
-"""`/api/v1`: reading the router's state.
+"""`/api/v1`: reading the router's state, and steering.
 
 Rules:
 1. Handlers run on the event loop and only read, so that they need no lock.
@@ -18,6 +18,7 @@ from router import __version__
 from router.control.service import Control
 from router.web.problems import MEDIA_TYPE, on_bug, on_http_exception, on_invalid
 from router.web.schemas import ModelList, ModelView, ProblemDetails
+from router.web.steering import add_steering
 from router.web.views import all_models, model_view, only_region
 
 _token = HTTPBearer(auto_error=False, description="Not needed on loopback, unless `read_token: required`.")
@@ -75,4 +76,5 @@ def build_api(control: Control) -> FastAPI:
             )
         return model_view(control, known, region or only_region(control))
 
+    add_steering(api, control)
     return api

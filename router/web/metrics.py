@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from router.control.canary import Canary
 from router.control.service import Control
 from router.control.totals import Series, Tally
 from router.core.snapshot import Target
+from router.store.audit import Head
 from router.web.exposition import Histograms, content_type, encode
 
 LABELS = ("model", "version", "region")
@@ -32,6 +34,21 @@ class Readings:
     revision: str
     failures: int
     last_success: float
+    canaries: list[CanaryReading]
+    rollbacks: dict[tuple[str, str, str, str], int]
+    store_failures: int
+    unwritten: int
+    head: Head | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReading:
+    """One canary: e-values by guard, and the step (from 1) in each region that its rollout is in."""
+
+    model: str
+    version: str
+    evidence: dict[str, float]
+    steps: dict[str, int]
 
 
 def read(control: Control) -> Readings:
@@ -48,6 +65,22 @@ def read(control: Control) -> Readings:
         revision=control.reloads.revision,
         failures=control.reloads.failures,
         last_success=control.reloads.last_success,
+        canaries=[_canary(canary) for canary in control.helm.steering.all()],
+        rollbacks=dict(control.helm.enactor.rollbacks),
+        store_failures=control.helm.recorder.failures,
+        unwritten=control.helm.recorder.outstanding,
+        head=control.helm.recorder.head,
+    )
+
+
+def _canary(canary: Canary) -> CanaryReading:
+    readings = canary.evidence.readings() if canary.evidence is not None else ()
+    step = canary.state.step_index + 1 if canary.state is not None else 0
+    return CanaryReading(
+        canary.model,
+        canary.version,
+        {reading.guard: reading.e for reading in readings},
+        dict.fromkeys(canary.stage, step),
     )
 
 
@@ -66,6 +99,8 @@ class _Readout:
         yield from self._histograms()
         yield from self._gauges()
         yield from self._weights_and_states()
+        yield from self._steering()
+        yield from self._store()
         yield from self._config()
 
     def _counters(self) -> Iterator[Metric]:
@@ -123,6 +158,44 @@ class _Readout:
             for name in STATES:
                 state.add_metric((*series, name), float(targets[0].state == name))
         yield from (weight, state)
+
+    def _steering(self) -> Iterator[Metric]:
+        rollbacks = CounterMetricFamily(
+            "canary_router_rollbacks", "Rollbacks, by the guard that fired or `operator`.", labels=(*LABELS, "reason")
+        )
+        for series, n in self._readings.rollbacks.items():
+            rollbacks.add_metric(series, n)
+        evidence = GaugeMetricFamily(
+            "canary_router_evidence", "E-value of a guard over all regions.", labels=("model", "version", "guard")
+        )
+        step = GaugeMetricFamily(
+            "canary_router_rollout_step", "The step a rollout is in, from 1, where it is.", labels=LABELS
+        )
+        for canary in self._readings.canaries:
+            for guard, e in canary.evidence.items():
+                evidence.add_metric((canary.model, canary.version, guard), e)
+            for region, number in canary.steps.items():
+                step.add_metric((canary.model, canary.version, region), number)
+        yield from (rollbacks, evidence, step)
+
+    def _store(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "canary_router_store_failures",
+            "Writes that the store refused; each is tried again, or was answered with 507.",
+            value=self._readings.store_failures,
+        )
+        yield GaugeMetricFamily(
+            "canary_router_store_unwritten_rollbacks",
+            "Rollbacks that are in force and that the store has not taken yet.",
+            value=self._readings.unwritten,
+        )
+        head = self._readings.head
+        if head is not None:
+            shown = GaugeMetricFamily(
+                "canary_router_audit_head", "Sequence of the newest audit entry, and its hash.", labels=("hash",)
+            )
+            shown.add_metric((head.hash,), head.sequence)
+            yield shown
 
     def _config(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("canary_router_config_info", "The configs in force.", labels=("revision",))

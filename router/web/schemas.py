@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Percentages = dict[str, float]
 
@@ -40,8 +40,53 @@ class EndpointView(BaseModel):
     healthy: bool
 
 
+class GuardView(BaseModel):
+    """Where one guard stands: `bad_*` of `n_*` requests since the start, `observed_*` rates since evidence spoke."""
+
+    e: float = Field(description="Evidence; the guard fires at `threshold`.")
+    threshold: float
+    fired: bool
+    observed_canary: float
+    observed_stable: float
+    bad_canary: int
+    bad_stable: int
+    n_canary: int
+    n_stable: int
+    note: str = ""
+
+
+class VerdictView(BaseModel):
+    """What the evidence says of a canary, in one sentence, and what is not there yet."""
+
+    kind: Literal["pass", "fail", "inconclusive", "error"]
+    guard: str = Field(description="The guard that decided; empty where none did.")
+    reason: str
+    missing: str
+
+
+class RolloutView(BaseModel):
+    """Where a canary stands. Weights set by hand are a rollout without steps, in the phase `idle`."""
+
+    phase: Literal[
+        "idle", "holding", "progressing", "awaiting_approval", "paused", "inconclusive", "rolled_back", "completed"
+    ]
+    step: int = Field(description="From 1; 0 before the first step, and without steps.")
+    steps: int
+    regions: list[str] = Field(description="The regions that the present step is in; empty without steps.")
+    declared: Percentages = Field(description="The weight that is asked for, by region; a latch aside.")
+    held: float = Field(description="Seconds of its hold that the step has served.")
+    hold: float = Field(description="Seconds that the step holds at least.")
+    countdown: float | None = Field(description="Seconds of the hold that are left; null where nothing is held.")
+    requests: int = Field(description="Requests of the canary in this step.")
+    min_requests: int
+    missing: list[str] = Field(description="What the step must still see, evidence aside.")
+    revision: int = Field(description="Rises with every change; a command may name it as `expect`.")
+    reason: str = Field(description="Why the last change was.")
+    pending: bool = Field(description="Whether a change is being written.")
+
+
 class VersionView(BaseModel):
-    """One version. `counts` are requests by outcome since control started."""
+    """One version. `counts` are requests by outcome since control started; the rest is of canaries only."""
 
     state: Literal["ready", "warming", "unready", "gated", "rolled_back"]
     reason: str = Field("", description="Why it is in that state, or what is wrong with it.")
@@ -49,6 +94,9 @@ class VersionView(BaseModel):
     resolved: dict[str, object] | None = Field(None, description="The pinned URI and its lineage; null when forwarded.")
     digest: str
     endpoints: list[EndpointView]
+    evidence: dict[str, GuardView] = Field({}, description="By guard.")
+    verdict: VerdictView | None = None
+    rollout: RolloutView | None = None
 
 
 class RegionView(BaseModel):
@@ -92,3 +140,47 @@ class ProblemDetails(BaseModel):
     title: str
     status: int
     detail: str
+
+
+class Wanted(BaseModel):
+    """A command's details."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=1000, description="Why; kept in the audit trail.")
+    version: str | None = Field(None, description="Which canary; needed where there are several.")
+    region: str | None = Field(None, description="Only if the rollout is in this region now.")
+    all: bool = Field(False, description="With `promote`: to the end of the rollout at once.")
+    expect: int | None = Field(None, description="Only if `rollout.revision` is still this.")
+
+
+class ActionView(BaseModel):
+    """A command that is in force. `sequence` is its audit entry's; null where the store has not taken it yet."""
+
+    model: str
+    version: str
+    action: str
+    sequence: int | None
+    recorded: bool
+    rollout: RolloutView
+
+
+class ConflictDetails(ProblemDetails):
+    """A command that does not apply, and what there is instead."""
+
+    version: str | None = None
+    rollout: RolloutView | None = None
+
+
+class HeadView(BaseModel):
+    """The newest entry's place and hash: noted elsewhere, it proves that nothing up to there was changed."""
+
+    sequence: int
+    hash: str
+
+
+class AuditView(BaseModel):
+    """Entries of the audit trail, oldest first, each with `sequence`, `previous` and `hash`."""
+
+    entries: list[dict[str, object]]
+    head: HeadView

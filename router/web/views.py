@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from router.config.problems import Problem
+from router.control.canary import Canary
 from router.control.controller import Model
 from router.control.needs import Fact
 from router.control.service import Control
-from router.core.snapshot import Endpoint, RegionRoute
+from router.core.snapshot import Endpoint, RegionRoute, State
+from router.web.canary_views import evidence_of, rollout_of, verdict_of
 from router.web.schemas import (
     ConfigView,
     EndpointView,
@@ -108,15 +110,28 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
         for result, n in (tally.results() if tally else {}).items():
             counts[result] = counts.get(result, 0) + n
     worst = min(facts, key=lambda fact: WORST_FIRST.index(fact.state))
+    canary = control.helm.steering.canaries(model.name).get(version)
+    state, reason = (worst.state, worst.reason) if canary is None else _canary_state(canary, worst)
     endpoints = dict.fromkeys(endpoint for fact in facts for endpoint in fact.endpoints)
     return VersionView(
-        state=worst.state,
-        reason=worst.reason,
+        state=state,
+        reason=reason,
         counts=counts,
         resolved=dict(worst.resolved) or None,
         digest=worst.digest,
         endpoints=[EndpointView(address=_address(endpoint), healthy=endpoint.healthy) for endpoint in endpoints],
+        evidence=evidence_of(canary),
+        verdict=verdict_of(canary),
+        rollout=rollout_of(canary),
     )
+
+
+def _canary_state(canary: Canary, fact: Fact) -> tuple[State, str]:
+    if canary.rolled_back and canary.state is not None:
+        return "rolled_back", canary.state.reason
+    if fact.state == "ready" and not canary.settled:
+        return "gated", "its first weight is not written in the audit trail yet"
+    return fact.state, fact.reason
 
 
 def _address(endpoint: Endpoint) -> str:

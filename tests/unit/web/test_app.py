@@ -47,7 +47,11 @@ async def test_a_model_shows_its_weights_versions_and_config(desk: Desk) -> None
     assert shown["observed"] == {"v3": 0, "v4": 100}
     assert (shown["model"], shown["owner"], shown["region"], shown["stable"]) == ("fraud", "risk-ml", "default", "v3")
     assert shown["regions"]["default"]["declared"] == {"v3": 90, "v4": 10}
-    assert shown["versions"]["v4"] == {
+    canary = shown["versions"]["v4"]
+    assert canary.pop("rollout")["phase"] == "idle"
+    assert canary.pop("evidence")["errors"]["e"] == 1.0
+    assert canary.pop("verdict") is None
+    assert canary == {
         "state": "ready",
         "reason": "",
         "counts": {"ok": 3, "failure": 1},
@@ -110,7 +114,7 @@ async def test_a_bug_is_a_problem_that_says_nothing_of_itself(desk: Desk) -> Non
 async def test_the_openapi_document_is_valid_and_complete(desk: Desk) -> None:
     document = (await get(desk, "/api/v1/openapi.json")).json()
     validate(document)
-    assert set(document["paths"]) == {"/models", "/models/{model}"}
+    assert set(document["paths"]) == {"/audit", "/models", "/models/{model}", "/models/{model}/{action}"}
     responses = document["paths"]["/models/{model}"]["get"]["responses"]
     assert "application/problem+json" in responses["404"]["content"]
 
