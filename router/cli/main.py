@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": Lazy("router.cli.demo", "demo", "Train two real models, serve them 90/10 and compare them."),
     "history": Lazy("router.cli.history", "history", "Show who changed what, when, why and on what evidence."),
     "restore": Lazy("router.cli.backup", "restore", "Put the state from a backup into a state directory."),
+    "plan": Lazy("router.cli.plan", "plan", "Tell what a change of configs does to traffic."),
     "schema": Lazy("router.cli.configs", "schema", "Print the JSON Schema of a model's config."),
     "serve": Lazy("router.cli.serve", "serve", "Run the router on a directory of configs."),
     "status": Lazy("router.cli.status", "status", "Show weights and health of a running router's models."),

@@ -1,0 +1,120 @@
+"""`canary-router plan`: what a change of configs does to traffic, before it is merged.
+
+Rules:
+1. Nothing is contacted but git in the repository at hand, and nothing is written: a plan can be made on any machine.
+2. Exit 1 where the new configs have problems, which `validate` tells as well; with `--exit-code` 3 where there are
+   differences.
+3. What is compared with is the whole of one commit, or another folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from router.cli.output import output_option, render
+from router.cli.plan_words import as_data, as_markdown, as_table
+from router.config.load import load_repository
+from router.config.names import check_name
+from router.config.scalars import parse_chance
+from router.config.settings import load_settings
+from router.control.plan import compare
+from router.control.plan_types import Assumptions
+from router.control.texts import load_texts, texts_at, texts_in_folder
+from router.errors import OperatorError
+
+DIFFERENT = 3
+
+
+def _rates(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for value in values:
+        region, equals, number = value.rpartition("=")
+        try:
+            if equals:
+                check_name(region)
+            rates[region] = float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is no rate; write requests per second, 20 or eu-west=20") from error
+        if not math.isfinite(rates[region]) or rates[region] <= 0:
+            raise click.BadParameter(f"{value!r}: a rate is more than 0 requests per second")
+    return rates
+
+
+def _chance(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    try:
+        return parse_chance(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", default="config", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    required=True,
+    metavar="REF|DIR",
+    help="What to compare with: a commit, branch or tag of the git repository around DIR, or another folder.",
+)
+@click.option(
+    "--rate",
+    multiple=True,
+    callback=_rates,
+    metavar="[REGION=]N",
+    help="Requests per second that a model gets in a region; tells how long until a regression would be rolled back.",
+)
+@click.option(
+    "--stable-error-rate",
+    default="0.5%",
+    show_default=True,
+    callback=_chance,
+    metavar="PERCENT",
+    help="How often stable fails.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where there are differences.")
+@output_option
+@click.pass_context
+def plan(
+    context: click.Context,
+    directory: Path,
+    against: str,
+    rate: dict[str, float],
+    stable_error_rate: float,
+    exit_code: bool,
+    output: str,
+) -> None:
+    """Tell what the configs in DIR (default: config) change for traffic against REF or DIR.
+
+    Per model and region: the split before and after, who moves and that nobody moves who need not, versions that start
+    or stop, what to look at twice, and how soon a bad canary would be rolled back.
+    """
+    if not directory.is_dir():
+        raise OperatorError(f"{directory} is no folder", hint="name the one that holds models/")
+    root = directory.absolute()
+    old = texts_in_folder(Path(against)) if _is_repository(Path(against)) else texts_at(directory, against)
+    assumed = Assumptions(rate, stable_error_rate, _served(directory / "router.yaml"))
+    found = compare(load_texts(old, root), load_repository(directory), assumed)
+    if output == "table":
+        click.echo(as_table(found, old.source))
+    elif output == "markdown":
+        click.echo(as_markdown(found, old.source))
+    else:
+        click.echo(render(as_data(found, old.source), (), (), output))
+    context.exit(1 if found.problems else DIFFERENT if exit_code and found.differs else 0)
+
+
+def _is_repository(path: Path) -> bool:
+    return (path / "models").is_dir()
+
+
+def _served(file: Path) -> tuple[str, ...] | None:
+    """The regions that router.yaml listens for; None where it says nothing of several. What is wrong in it is told by
+    `validate`."""
+    try:
+        listen = load_settings(file, {}, {}).listen if file.is_file() else {}
+    except OperatorError:
+        return None
+    return tuple(listen) if len(listen) > 1 else None
