@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.config.load import digest_of, load_model, load_regions, load_repository
+from router.config.load import digest_of, load_model, load_regions, load_repository, unknown_regions
 from router.config.schema import ModelConfig
 
 REGIONS = ("eu-west", "us-east")
@@ -468,6 +468,11 @@ def test_regions_are_read() -> None:
     found, problems = load_regions(b"regions: *x", file="regions.yaml")
     assert found is None
     assert len(problems) == 1
+
+
+def test_a_region_that_is_served_must_be_one_of_them() -> None:
+    assert unknown_regions(("eu-west", "default"), REGIONS) == []
+    assert unknown_regions(("eu-wset", "us-east"), REGIONS) == ["eu-wset"]
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
