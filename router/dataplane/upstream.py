@@ -34,6 +34,7 @@ from router.dataplane.headers import (
 )
 from router.dataplane.problems import Problems
 from router.dataplane.repeat import Form, Forms, Reading, learn
+from router.dataplane.trust import Trust
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
@@ -377,7 +378,7 @@ class Pools:
         self.loop = loop
         self.in_flight_per_endpoint = in_flight_per_endpoint
         self._pools: dict[tuple[str, str, int, str], Pool] = {}
-        self._context: ssl.SSLContext | None = None
+        self._trust = Trust()
 
     def get(self, endpoint: Endpoint) -> Pool:
         """The pool of `endpoint`."""
@@ -385,6 +386,8 @@ class Pools:
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(endpoint, self)
+            if endpoint.network == "tls":
+                self._trust.begin()
         return pool
 
     async def open(self, endpoint: Endpoint, factory: type[asyncio.Protocol] | object) -> None:
@@ -397,16 +400,12 @@ class Pools:
         if endpoint.network == "unix":
             await self.loop.create_unix_connection(make, endpoint.address)
         elif endpoint.network == "tls":
+            context = await self._trust.context()
             await self.loop.create_connection(
-                make, endpoint.address, endpoint.port, ssl=self._tls(), server_hostname=endpoint.server_name
+                make, endpoint.address, endpoint.port, ssl=context, server_hostname=endpoint.server_name
             )
         else:
             await self.loop.create_connection(make, endpoint.address, endpoint.port)
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = ssl.create_default_context()
-        return self._context
 
     def ejected(self, now: float) -> set[Pool]:
         """The endpoints that are left out now."""
