@@ -100,7 +100,7 @@ class Enactor:
             series = (step.canary.model, step.canary.version, region, step.cause)
             self.rollbacks[series] = self.rollbacks.get(series, 0) + 1
         written = self._recorder.owe(self._writing(step))
-        await asyncio.wait({written}, timeout=FIRST_SECONDS)
+        await asyncio.wait({written}, timeout=0.0 if self._recorder.problem else FIRST_SECONDS)
         self._apply(step.canary.model)
         return written.result() if written.done() else None
 

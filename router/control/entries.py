@@ -47,7 +47,7 @@ def entry_of(step: Step, time: float, revision: str, digest: str) -> AuditEntry:
     return AuditEntry(
         time=time,
         actor=step.actor,
-        action=step.asked or ACTIONS[decision.move],
+        action="promote" if step.asked == "promote_all" else step.asked or ACTIONS[decision.move],
         model=canary.model,
         version=canary.version,
         region=",".join(canary.stage),

@@ -170,6 +170,23 @@ class RouterProcess:
         except OSError:
             return 0, b""
 
+    def steer(self, model: str, action: str, token: str | None = None, **body: object) -> tuple[int, dict[str, Any]]:
+        """Status and body of a command; status 0 where nobody answers."""
+        request = urllib.request.Request(
+            f"{self.admin}/api/v1/models/{model}/{action}",
+            json.dumps(body).encode(),
+            {"content-type": "application/json", "authorization": f"Bearer {token or self.token}"},
+            method="POST",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+        except OSError:
+            return 0, {}
+
     def model(self, name: str, region: str = "") -> dict[str, Any]:
         """`GET /api/v1/models/{name}`."""
         status, body = self.get(f"/api/v1/models/{name}" + (f"?region={region}" if region else ""))
