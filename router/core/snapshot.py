@@ -134,8 +134,7 @@ def compile_model(
         stable_before: by region, the target that is stable there until now, where there is one. It need not be
             part of `config` any more.
         digest: of the config.
-        weights: by `(version, region)`, in hundredths of a percent: what rollouts declare. An entry of 0 keeps the
-            canary's place among the slots.
+        weights: by `(version, region)`, in hundredths of a percent: what rollouts declare by now.
         rolled_back: the versions that a latch holds.
     """
     stickiness = config.stickiness
@@ -205,10 +204,12 @@ def _compile_region(
 def _declared(config: ModelConfig, region: str, by_rollout: Mapping[tuple[str, str], int]) -> dict[str, int]:
     """The declared weights of `region`: the config's, and a rollout's where there is one, which stable makes room for.
 
-    Who has none is not in it, but for a rollout's canary.
+    Who has none is not in it, but for a rollout's canary: so it has its place among the slots before its weight.
     """
-    stable = config.stable_in(region)
+    stable, rollout = config.stable_in(region), config.rollout
     weights = {name: weight for name, weight in config.weights_in(region).items() if weight}
+    if rollout is not None and rollout.stage_of(region) is not None:
+        weights[rollout.canary] = 0
     for name in config.versions:
         if (name, region) in by_rollout and name != stable:
             room = weights.get(stable, 0) + weights.get(name, 0)

@@ -171,13 +171,21 @@ def test_a_rollout_replaces_what_the_config_says_and_leaves_stable_alone() -> No
     assert [target.declared for target in route.targets] == [9500, 500, 0]
 
 
-def test_a_rollout_without_weight_yet_keeps_its_place() -> None:
-    """v4 comes first; were it left out, its start would move all of v5's users."""
-    before = steered({"v3": 9000, "v5": 1000}, {("v4", "default"): 0})
-    after = steered({"v3": 9000, "v5": 1000}, {("v4", "default"): 100})
+def test_a_rollout_has_its_place_before_its_weight() -> None:
+    """v4 comes first; had it no place while nothing is known of it, its start would move all of v5's users."""
+    rollout = {"canary": "v4", "steps": [{"weight": 100}]}
+    regions = {"default": {"v3": 9000, "v5": 1000}, "eu": {"v3": 9000, "v5": 1000}}
+    facts = {(version, region): VersionFacts("ready") for version in ("v3", "v4", "v5") for region in ("eu", "default")}
 
-    assert before.slots == Slots((9000, 10_000), (0, 2))
-    assert after.slots == Slots((100, 9000, 10_000), (1, 0, 2))
+    def slots(by_rollout: Mapping[tuple[str, str], int], *covered: str) -> list[Slots]:
+        steered = config({}, regions=regions, rollout={**rollout, "regions": covered})
+        route = compile_model(steered, ("default", "eu"), facts, {}, digest="d", weights=by_rollout)
+        return [region.slots for region in route.regions.values()]
+
+    after, elsewhere = Slots((9000, 10_000), (0, 2)), Slots((1000, 10_000), (2, 0))
+    assert slots({}, "us", "default") == [after, after]
+    assert slots({}, "eu") == [elsewhere, after]
+    assert slots({("v4", "eu"): 100}, "eu") == [elsewhere, Slots((100, 9000, 10_000), (1, 0, 2))]
 
 
 def test_a_rolled_back_canary_has_no_weight_and_its_share_is_stables() -> None:
