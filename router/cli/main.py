@@ -27,11 +27,20 @@ class Lazy(NamedTuple):
 
 
 COMMANDS = {
+    "approve": Lazy("router.cli.steer", "approve", "Let a rollout enter the step that waits for approval."),
     "backup": Lazy("router.cli.backup", "backup", "Write the state of a router, running or not, to a file."),
     "demo": Lazy("router.cli.demo", "demo", "Train two real models, serve them 90/10 and compare them."),
+    "explain": Lazy(
+        "router.cli.explain", "explain", "Say why a model's canaries are where they are, with the numbers."
+    ),
     "history": Lazy("router.cli.history", "history", "Show who changed what, when, why and on what evidence."),
-    "restore": Lazy("router.cli.backup", "restore", "Put the state from a backup into a state directory."),
+    "pause": Lazy("router.cli.steer", "pause", "Keep a canary at its weight until `resume`."),
     "plan": Lazy("router.cli.plan", "plan", "Tell what a change of configs does to traffic."),
+    "promote": Lazy("router.cli.steer", "promote", "Enter a rollout's next step now, or its last."),
+    "readmit": Lazy("router.cli.steer", "readmit", "Lift a canary's rollback."),
+    "restore": Lazy("router.cli.backup", "restore", "Put the state from a backup into a state directory."),
+    "resume": Lazy("router.cli.steer", "resume", "Let a paused rollout go on."),
+    "rollback": Lazy("router.cli.steer", "rollback", "Send a canary no more requests, at once and everywhere."),
     "schema": Lazy("router.cli.configs", "schema", "Print the JSON Schema of a model's config."),
     "serve": Lazy("router.cli.serve", "serve", "Run the router on a directory of configs."),
     "status": Lazy("router.cli.status", "status", "Show weights and health of a running router's models."),

@@ -62,7 +62,7 @@ def _row(told: dict[str, Any]) -> list[str]:
 
 def _sentence(told: dict[str, Any]) -> str:
     where = f"audit entry {told['sequence']}" if told["sequence"] else "not in the audit trail yet: the store refuses"
-    return clean(f"{told['model']} {told['version']} {DONE[told['action']]}: {told['rollout']['says']} ({where})")
+    return clean(f"{told['model']} {told['version']} {DONE[told['action']]}: {told['rollout']['reason']} ({where})")
 
 
 promote = steering(

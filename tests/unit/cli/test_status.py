@@ -55,7 +55,7 @@ def router(monkeypatch: pytest.MonkeyPatch) -> Router:
 
 
 def test_a_row_per_region_and_version() -> None:
-    rows = [row[1:] for row in status.rows_of(MODEL)]
+    rows = [row[1:-1] for row in status.rows_of(MODEL)]
     assert rows == [
         ("default", "v3", "stable", "ready", "90 %", "100 %", "99.5 %", "10", "3"),
         ("default", "v4", "canary", "warming", "10 %", "0 %", "-", "0", "0"),
@@ -78,3 +78,15 @@ def test_one_model_is_asked_for_by_name(router: Router, capsys: pytest.CaptureFi
     assert run(["status", "fraud/../x", "-o", "json"]) == 0
     assert router.asked == "/models/fraud%2F..%2Fx"
     assert '"stable": "v3"' in capsys.readouterr().out
+
+
+def test_a_rollout_is_told_with_its_step_and_what_the_evidence_says(
+    router: Router, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout = {"steps": 4, "step": 2, "phase": "awaiting_approval", "countdown": 570.0}
+    canary = {"state": "ready", "counts": {}, "rollout": rollout, "verdict": {"reason": "not enough yet"}}
+    gone = {"state": "rolled_back", "counts": {}, "reason": "v5 is rolled back: errors"}
+    shown = {**MODEL, "versions": {**MODEL["versions"], "v4": canary, "v5": gone}}
+    rows = list(status.rows_of(shown))
+    assert rows[1][-1] == "awaiting approval, step 2 of 4, 9m 30s left"
+    assert list(status.verdicts_of([shown])) == ["fraud v4: not enough yet", "fraud: v5 is rolled back: errors"]
