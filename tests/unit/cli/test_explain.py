@@ -54,7 +54,7 @@ def test_it_says_what_is_in_force_why_and_on_which_numbers(router: Router, capsy
         "  missing for a promotion: more requests",
         "  the step still needs 40s of its hold",
     ]
-    assert lines[-1].split() == "v4 errors 9570 fired 2500 5 of 41 0 of 395 100 % / 0 % -".split()
+    assert " ".join(lines[-1].split()) == "v4 errors 9570 fired 2500 5 of 41 0 of 395 100 % / 0 % -"
 
 
 def test_a_model_without_a_canary_says_so(router: Router, capsys: pytest.CaptureFixture[str]) -> None:
