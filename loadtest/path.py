@@ -1,9 +1,11 @@
 """The request path alone, in one process on fake sockets, against a bare forwarder of the same shape.
 
 Rules:
-1. Both sides parse the same request and the same response with the same parser and write twice; whatever the
-   router costs more is what its features cost.
-2. Slices of both alternate, and the median of their ratios counts: a machine that changes speed changes both.
+1. The bare forwarder does what every forwarder has to, and nothing else: it parses both messages with the router's
+   parser, ends hop-by-hop headers and framing, makes a head each way, keeps connections, and writes twice. Whatever
+   the router costs more is what its features cost.
+2. Every request has another sticky key and another body; with many models each goes to another one.
+3. Slices of both alternate, and the median of their ratios counts: a machine that changes speed changes both.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import json
 import statistics
 import sys
+from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -25,16 +28,20 @@ from router.dataplane.protocol import ClientConnection
 from router.dataplane.upstream import UpstreamConnection
 from router.dataplane.worker import Worker, WorkerConfig, tune_gc
 
-BODY = b"x" * 500
-REQUEST = (
-    b"POST /models/fraud/invocations HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n"
-    b"x-customer-id: c-1234567\r\nContent-Length: 500\r\n\r\n" + BODY
-)
-ANSWER = b"y" * 100
+DIFFERENT = 997
+REQUESTS = [
+    b"POST /models/%b/invocations HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n"
+    b"x-customer-id: c-%07d\r\nContent-Length: 500\r\n\r\n%b"
+    % (b"%b", number * 7919, b'{"row": %d}' % number + b"x" * (500 - len(b'{"row": %d}' % number)))
+    for number in range(DIFFERENT)
+]
+"""Each has another sticky key and another body."""
+
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: uvicorn\r\nDate: Mon, 23 Nov 2026 20:22:57 GMT\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 100\r\nConnection: keep-alive\r\n\r\n" + ANSWER
+    b"Content-Type: application/json\r\nContent-Length: 100\r\nConnection: keep-alive\r\n\r\n" + b"y" * 100
 )
+HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"content-length"})
 
 
 class FakeSocket:
@@ -72,22 +79,35 @@ class FakeTransport:
 class BareUpstream:
     """Parses a response and passes it on."""
 
-    def __init__(self, client: BareClient) -> None:
-        self.client = client
+    client: BareClient
+
+    def __init__(self, pool: list[BareUpstream]) -> None:
+        self.pool = pool
+        self.transport = FakeTransport()
+        self.status = 0
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         self.on_body = self.body.append
         self.parser = HttpResponseParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self.lines.append(b"%b: %b\r\n" % (name, value))
+        """One header: a hop's own ends here."""
+        if name.lower() not in HOP_BY_HOP:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self.status = self.parser.get_status_code()
 
     def on_message_complete(self) -> None:
         """The response is whole."""
-        self.client.transport.write(b"HTTP/1.1 200 OK\r\n" + b"".join(self.lines) + b"\r\n" + b"".join(self.body))
+        body = b"".join(self.body)
+        head = b"HTTP/1.1 %d OK\r\n%bcontent-length: %d\r\n\r\n" % (self.status, b"".join(self.lines), len(body))
         self.lines.clear()
         self.body.clear()
+        if self.parser.should_keep_alive():
+            self.pool.append(self)
+        self.client.transport.write(head + body)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a response."""
@@ -95,12 +115,13 @@ class BareUpstream:
 
 
 class BareClient:
-    """Parses a request and passes it on to the one server there is."""
+    """Parses a request and passes it on to the one server there is, over a connection that nobody uses."""
 
-    def __init__(self, upstream: FakeTransport) -> None:
-        self.upstream = upstream
+    def __init__(self, pool: list[BareUpstream]) -> None:
+        self.pool = pool
         self.transport = FakeTransport()
         self.url = b""
+        self.keep_alive = False
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         self.on_body = self.body.append
@@ -111,15 +132,25 @@ class BareClient:
         self.url = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self.lines.append(b"%b: %b\r\n" % (name, value))
+        """One header: a hop's own ends here."""
+        if name.lower() not in HOP_BY_HOP:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        head = self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"
-        self.upstream.write(head + b"".join(self.lines) + b"\r\n" + b"".join(self.body))
+        self.keep_alive = self.parser.should_keep_alive()
+        body = b"".join(self.body)
+        head = b"%b %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            b"".join(self.lines),
+            len(body),
+        )
         self.lines.clear()
         self.body.clear()
+        server = self.pool.pop()
+        server.client = self
+        server.transport.write(head + body)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
@@ -127,13 +158,14 @@ class BareClient:
 
 
 def snapshot(models: int) -> SnapshotUpdate:
-    """`models` models of two versions, 90/10, with every feature on."""
+    """`models` models of four versions, 90/10/0/0, with every feature on."""
     endpoint = Endpoint("tcp", "127.0.0.1", 9, authority="127.0.0.1:9")
 
     def model(name: str) -> ModelRoute:
         targets = (
             Target("v3", "ready", 9000, 9000, (endpoint,), digest="a", upstream_model=name),
             Target("v4", "ready", 1000, 1000, (endpoint,), digest="b", upstream_model=name),
+            *(Target(f"v{n}", "ready", 0, 0, (endpoint,), digest=str(n), upstream_model=name) for n in (5, 6)),
         )
         region = RegionRoute("default", targets, 0, lay_out(0, [(1, 1000)]))
         return ModelRoute(name, "d", {"default": region}, sticky_header="x-customer-id", idempotent=True, fallback=True)
@@ -143,10 +175,11 @@ def snapshot(models: int) -> SnapshotUpdate:
 
 
 class Bench:
-    """One router connection and one bare connection, each with its upstream."""
+    """One router connection and one bare connection, each with its upstream; requests go to all models in turn."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, models: list[bytes]) -> None:
         self.worker = worker
+        self.requests = [request % models[number % len(models)] for number, request in enumerate(REQUESTS)]
         self.client = ClientConnection(worker)
         self.client_transport = FakeTransport()
         self.client.connection_made(cast("Any", self.client_transport))
@@ -155,20 +188,20 @@ class Bench:
             raise RuntimeError("the worker has no model to route to")
         pool = route.stable.peers[0].pool
         self.upstream = UpstreamConnection(pool)
-        self.upstream_transport = FakeTransport()
-        self.upstream.connection_made(cast("Any", self.upstream_transport))
+        self.upstream.connection_made(cast("Any", FakeTransport()))
         self.upstream.idle_since = float("inf")
         pool.idle.append(self.upstream)
-        self.bare_upstream_transport = FakeTransport()
-        self.bare = BareClient(self.bare_upstream_transport)
-        self.bare_upstream = BareUpstream(self.bare)
+        servers: list[BareUpstream] = []
+        self.bare_upstream = BareUpstream(servers)
+        servers.append(self.bare_upstream)
+        self.bare = BareClient(servers)
 
     def router_slice(self, requests: int) -> float:
         """Seconds for `requests` through the router, folding of records included."""
         client, upstream, worker = self.client, self.upstream, self.worker
         start = perf_counter()
-        for _ in range(requests):
-            client.data_received(REQUEST)
+        for request in islice(cycle(self.requests), requests):
+            client.data_received(request)
             upstream.data_received(RESPONSE)
         worker.recorder.fold(worker.records)
         worker.records.clear()
@@ -178,8 +211,8 @@ class Bench:
         """Seconds for `requests` through the bare forwarder."""
         client, upstream = self.bare, self.bare_upstream
         start = perf_counter()
-        for _ in range(requests):
-            client.data_received(REQUEST)
+        for request in islice(cycle(self.requests), requests):
+            client.data_received(request)
             upstream.data_received(RESPONSE)
         return perf_counter() - start
 
@@ -189,7 +222,7 @@ async def measure(models: int, pairs: int = 31, requests: int = 2000) -> dict[st
     config = WorkerConfig(Path("unused"), 0, {"default": cast("Any", FakeSocket())})
     worker = Worker(config, asyncio.get_running_loop())
     await worker.apply(snapshot(models))
-    bench = Bench(worker)
+    bench = Bench(worker, [name.encode() for name in worker.tables["default"].names()])
     tune_gc()
     bench.router_slice(requests)
     bench.bare_slice(requests)

@@ -18,19 +18,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY_BYTES = 500
 ANSWER_BYTES = 100
-LUA = f"""wrk.method = "POST"
-wrk.body = string.rep("x", {BODY_BYTES})
+_LUA = """wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.headers["x-customer-id"] = "c-1234567"
+local requests, turn = {{}}, 0
+function init()
+  for i = 1, {count} do
+    local start = string.format('{{"row": %d, "pad": "', i * {step})
+    wrk.body = start .. string.rep("x", {body} - #start - 2) .. '"}}'
+    wrk.headers["x-customer-id"] = string.format("c-%07d", i * {step} % 9999991)
+    local model = i * {step} % {models}
+    requests[i] = wrk.format(nil, model == 0 and wrk.path or "/models/model-" .. (model - 1) .. "/invocations")
+  end
+end
+function request()
+  turn = turn % {count} + 1
+  return requests[turn]
+end
 """
 
+DIFFERENT = 4999
+"""So many requests differ from one another before the first comes again."""
+
+
+def traffic(*, models: int = 1, different: int = DIFFERENT) -> str:
+    """A script for wrk: POSTs of 500 bytes, `different` ones in turn, each with its own sticky key and body.
+
+    They go to `models` models in no order. With `different=1` all requests are the same.
+    """
+    return _LUA.format(count=different, step=7919, body=BODY_BYTES, models=models)
+
+
+LUA = traffic()
 
 _PACKAGES = {"nginx": "nginx-light"}
 
@@ -228,25 +253,37 @@ def nginx_proxy(folder: Path, upstream_port: int) -> Iterator[Peer]:
         yield Peer("nginx", child.pid, f"http://127.0.0.1:{port}/models/bench/invocations")
 
 
-MODEL = """model: {name}
-versions:
-  v3: {{upstreams: ["http://127.0.0.1:{port}"]}}
-  v4: {{upstreams: ["http://127.0.0.1:{port}"]}}
-stable: v3
-regions: {{default: {{v3: 90, v4: 10}}}}
-stickiness: {{header: x-customer-id}}
-idempotent: true
-fallback: stable
-"""
+def config(name: str, port: int, versions: int) -> str:
+    """A model's configuration: the first version is stable, the others share 10 %; every feature on."""
+    names = [f"v{number}" for number in range(3, 3 + versions)]
+    shares = [10 // (versions - 1)] * (versions - 1)
+    weights = dict(zip(names, [100 - sum(shares), *shares], strict=True))
+    lines = [f"  {version}: {{upstreams: ['http://127.0.0.1:{port}']}}" for version in names]
+    return "\n".join(
+        [
+            f"model: {name}",
+            "versions:",
+            *lines,
+            f"stable: {names[0]}",
+            f"regions: {{default: {{{', '.join(f'{version}: {weight}' for version, weight in weights.items())}}}}}",
+            "stickiness: {header: x-customer-id}",
+            "idempotent: true",
+            "fallback: stable",
+            "",
+        ]
+    )
 
 
 @contextmanager
-def router(folder: Path, upstream_port: int, *, models: int = 1) -> Iterator[Peer]:
-    """The router itself, one worker, every feature on, `models` models."""
+def router(folder: Path, upstream_port: int, *, models: int = 1, versions: int = 2, more: str = "") -> Iterator[Peer]:
+    """The router itself, one worker, every feature on, `models` models of `versions` versions.
+
+    `more` is further YAML of each.
+    """
     configs = folder / "config" / "models"
     configs.mkdir(parents=True)
     for name in ["bench", *(f"model-{number}" for number in range(models - 1))]:
-        (configs / f"{name}.yaml").write_text(MODEL.format(name=name, port=upstream_port))
+        (configs / f"{name}.yaml").write_text(config(name, upstream_port, versions) + more)
     port, admin = free_port(), 0
     arguments = [
         *(sys.executable, "-m", "router.cli"),
@@ -271,7 +308,7 @@ def wait_for_answer(port: int, deadline: float = 60.0) -> None:
     end = time.monotonic() + deadline
     answer = b""
     while time.monotonic() < end:
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with suppress(TimeoutError), socket.create_connection(("127.0.0.1", port), 5) as client:
             client.sendall(request)
             answer = client.recv(4096)
         if answer.startswith(b"HTTP/1.1 200"):

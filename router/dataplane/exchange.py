@@ -24,7 +24,16 @@ from typing import TYPE_CHECKING
 from router.core.split import SLOTS, slot_of
 from router.dataplane import headers, recovery, streams
 from router.dataplane.admission import UNUSUAL, Refused, check_unusual, find, own_answer
-from router.dataplane.framing import CLOSES, CONTINUE, NO_BODY, STAYS, bodiless_framing
+from router.dataplane.framing import (
+    CLOSES,
+    CONTINUE,
+    LENGTHS,
+    NO_BODY,
+    SHORT,
+    STAYS,
+    bodiless_framing,
+    ended_by_length,
+)
 from router.dataplane.headers import COOKIE, ENCODING, LENGTH
 from router.dataplane.problems import STATUS_LINES, Problem, Problems, render, status_line
 from router.dataplane.routes import LiveArm, Match, Peer, choose
@@ -256,23 +265,28 @@ class Exchange:
         self.connection = connection
         connection.exchange = self
         arm, (_, before, after, named) = self.arm, self.match
-        target = before + arm.upstream_model + after if named else before
+        if before == b"/invocations" and self.method == b"POST":
+            head = self.peer.canonical
+        else:
+            head = self.peer.head(self.method, before + arm.upstream_model + after if named else before)
         if self.streaming:
             framing, body = streams.begin_upload(self)
         elif self.seen & (LENGTH | ENCODING):
             body = self.body
-            framing = b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+            length = len(body)
+            framing = LENGTHS[length] if length < SHORT else ended_by_length(length)
         else:
-            framing, body = b"\r\n\r\n", b""
+            framing, body = b"\r\n", b""
         connection.transport.write(
             b"".join(
                 [
-                    self.peer.head(self.method, target),
+                    head,
                     *(headers.without(self.lines, arm.replaced_headers) if arm.replaced_headers else self.lines),
                     self.forwarded,
                     self.timeout_line or self._remaining(),
                     b"x-request-id: ",
                     self.request_id,
+                    b"\r\n",
                     framing,
                     body,
                 ]
@@ -298,12 +312,13 @@ class Exchange:
             if not streams.is_worth_holding(self, connection):
                 streams.relay_head(self, connection, status)
             return
-        arrived = monotonic()
+        now = monotonic()
         body = connection.body[0] if len(connection.body) == 1 else b"".join(connection.body)
         if self.method == b"HEAD" or status in NO_BODY:
             framing, body = bodiless_framing(connection, status), b""
         else:
-            framing = b"content-length: %d\r\n\r\n" % len(body)
+            length = len(body)
+            framing = LENGTHS[length] if length < SHORT else ended_by_length(length)
         data = b"".join(
             [
                 STATUS_LINES.get(status) or status_line(status),
@@ -316,9 +331,9 @@ class Exchange:
                 body,
             ]
         )
-        self.end_attempt(connection, arrived)
+        self.end_attempt(connection, now)
         self.client.transport.write(data)
-        self.finish("", monotonic())
+        self.finish("", now)
 
     def download_blocked(self) -> None:
         """The client takes the response more slowly than it comes: that is not the server's silence."""

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from router.dataplane import judging, recovery
-from router.dataplane.framing import CLOSES, NO_BODY, STAYS, bodiless_framing, chunk
+from router.dataplane.framing import CLOSES, NO_BODY, STAYS, bodiless_framing, chunk, ended_by_length
 from router.dataplane.headers import ENCODING, LENGTH
 from router.dataplane.problems import Problems, status_line
 from router.dataplane.timers import NEVER
@@ -89,8 +89,8 @@ def begin_upload(exchange: Exchange) -> tuple[bytes, bytes]:
     if not exchange.whole:
         exchange.client.await_body()
     if exchange.seen & ENCODING:
-        return b"\r\ntransfer-encoding: chunked\r\n\r\n", _framed(exchange, data)
-    return b"\r\ncontent-length: %d\r\n\r\n" % exchange.length, data
+        return b"transfer-encoding: chunked\r\n\r\n", _framed(exchange, data)
+    return ended_by_length(exchange.length), data
 
 
 def _renew_route(exchange: Exchange) -> None:

@@ -160,11 +160,11 @@ def test_open_inference_health_is_the_routers_own(router: Router, wire: Wire, wh
 
 
 def test_health_is_not_ready_before_the_first_snapshot(router: Router) -> None:
-    router.on_loop(lambda: setattr(router.worker, "ready", False))
+    router.on_loop(lambda: setattr(router.worker, "_holds", False))
     try:
         response = router.ask(request(b"GET", b"/v2/health/ready"))
     finally:
-        router.on_loop(lambda: setattr(router.worker, "ready", True))
+        router.on_loop(lambda: setattr(router.worker, "_holds", True))
 
     assert response.status == 503
     assert response.header("retry-after") == "1"
