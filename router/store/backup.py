@@ -205,6 +205,9 @@ def put_in_place(database: Path, state: Path, clock: Clock) -> Path | None:
             stamp = datetime.fromtimestamp(clock.wall(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             aside = target.with_name(f"{FILE_NAME}.replaced-{stamp}")
             _keep(target, aside)
+        if os.geteuid() == 0:
+            # Whoever owns the directory runs the router, and must be able to write to the database.
+            os.chown(database, state.stat().st_uid, state.stat().st_gid)
         database.replace(target)
         _sync_directory(state)
     return aside

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -36,6 +37,9 @@ PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA for
 UNSOUND = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What the file system says where SQLite says `NO_ROOM`."""
 
 UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 
@@ -158,7 +162,9 @@ def told(path: Path, let_go: Callable[[], None] = lambda: None) -> Iterator[None
         kind = StoreFull if no_room else StoreError
         raise kind(f"the database {path}: {error}", hint=HINTS.get(code, "")) from error
     except OSError as error:
-        raise StoreError(f"the database {path}: {error}", hint=HINTS[sqlite3.SQLITE_CANTOPEN]) from error
+        code = sqlite3.SQLITE_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else sqlite3.SQLITE_CANTOPEN
+        kind = StoreFull if error.errno in REFUSALS else StoreError
+        raise kind(f"the database {path}: {error}", hint=HINTS[code]) from error
 
 
 def open_as_it_stands(path: Path, *, alone: bool = False) -> sqlite3.Connection:

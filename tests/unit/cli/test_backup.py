@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from router.store.sqlite import FILE_NAME, SqliteStore
 from router.supervisor.state import StateDirectory
 
 Bytes = dict[str, bytes]
+
+NOBODY = 65534
 
 
 def entry(number: int) -> AuditEntry:
@@ -287,3 +290,11 @@ def test_a_crash_while_replacing_leaves_a_database_that_is_whole(
     now = store_in(state)
     assert [record.entry.reason for record in now.audit()] == ["reason 1", "reason 2"]
     now.close()
+
+
+def test_a_database_restored_by_root_belongs_to_whom_the_directory_does(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "new").mkdir()
+    owner = NOBODY if os.geteuid() == 0 else os.geteuid()
+    os.chown(tmp_path / "new", owner, -1)
+    assert run(["restore", str(file), "--state", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / FILE_NAME).stat().st_uid == owner

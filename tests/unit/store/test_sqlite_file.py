@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -217,3 +219,10 @@ def test_an_older_schema_is_not_read_as_it_stands(path: Path) -> None:
     older.close()
     with pytest.raises(StoreError, match="start the router on it once"):
         sqlite_file.open_as_it_stands(path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_file_system_that_refuses_says_so_as_the_database_does(path: Path, number: int) -> None:
+    with pytest.raises(StoreFull, match=FILE_NAME) as raised, sqlite_file.told(path):
+        raise OSError(number, os.strerror(number))
+    assert raised.value.hint
