@@ -1,4 +1,4 @@
-"""`python -m loadtest.compare [peers|memory|idle|churn|snapshot]`: measures, and prints each figure beside its bar.
+"""`python -m loadtest.compare [WHAT]`: measures, and prints each figure beside its bar; see `--help` for what there is.
 
 Rules:
 1. Exit 0 if every bar is held, 1 if one is not or a program is missing.
@@ -21,6 +21,7 @@ MEMORY_BAR = {10: 50.0, 1000: 80.0}
 IDLE_BAR_KIB = 6.0
 VISIBLE = 1.1
 FLAT_MB = 2.0
+LARGE_BAR_MB = 32.0
 SNAPSHOT_BAR_MS = 100.0
 DELAY_BAR_MS = 10.0
 
@@ -77,6 +78,15 @@ def churn(args: argparse.Namespace) -> bool:
     )
 
 
+def large(args: argparse.Namespace) -> bool:
+    """Memory while large bodies pass."""
+    found = footprint.large(args.many or 10, 1 << 30)
+    _write(args.out / "large.json", found)
+    bodies = f"of 1 GiB each, {args.many or 10} at once"
+    held = [report.verdict(f"{way}s {bodies}", mb, LARGE_BAR_MB, " MB more") for way, mb in found.items()]
+    return all(held)
+
+
 def snapshot(args: argparse.Namespace) -> bool:
     """A whole snapshot of many models."""
     found = snapshots.measure(args.many or 1000, args.rounds, 10.0, 500)
@@ -97,7 +107,7 @@ def _write(path: Path, found: object) -> None:
     path.write_text(json.dumps(found, indent=2))
 
 
-WHAT = {"peers": compare, "memory": memory, "idle": idle, "churn": churn, "snapshot": snapshot}
+WHAT = {"peers": compare, "memory": memory, "idle": idle, "churn": churn, "large": large, "snapshot": snapshot}
 
 
 def main() -> int:
@@ -108,7 +118,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=ALL, help="these proxies alone")
-    parser.add_argument("--many", type=int, help="models or connections, where the default is not wanted")
+    parser.add_argument("--many", type=int, help="models, connections or bodies, where the default is not wanted")
     parser.add_argument("--out", type=Path, default=Path("loadtest/results"))
     args = parser.parse_args()
     try:

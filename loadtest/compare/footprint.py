@@ -12,6 +12,7 @@ import resource
 import socket
 import statistics
 import struct
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,8 +22,22 @@ from json import loads
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.compare import large as bodies
 from loadtest.compare.pace import exchange
-from loadtest.rig import LUA, Peer, Run, load, pss_mb, router, scratch, tree, upstream
+from loadtest.rig import (
+    LUA,
+    Peer,
+    Run,
+    free_port,
+    load,
+    process,
+    pss_mb,
+    router,
+    scratch,
+    tree,
+    upstream,
+    wait_for_port,
+)
 
 RESET = struct.pack("ii", 1, 0)
 SOURCES = 8
@@ -153,6 +168,18 @@ def come_and_go(port: int, number: int) -> None:
             sock.sendall(b"POST /models/bench/invocations HTTP/1.1\r\nhost: bench\r\ncontent-le")
         if kind:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def large(many: int, size: int) -> dict[str, float]:
+    """MB that a worker takes more while `many` bodies of `size` bytes pass at once, each way."""
+    with scratch() as folder, contextlib.ExitStack() as stack:
+        server = free_port()
+        command = [sys.executable, "-m", "loadtest.compare.large", str(server)]
+        stack.enter_context(process(command, log=folder / "large.log"))
+        wait_for_port(server)
+        peer = stack.enter_context(router(folder, server, more=bodies.CONFIG))
+        bodies.growth(worker_of(peer), port_of(peer), many, 1 << 20)
+        return bodies.growth(worker_of(peer), port_of(peer), many, size)
 
 
 def cost_of_idle(found: Idle) -> tuple[float, float]:

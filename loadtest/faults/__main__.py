@@ -19,6 +19,7 @@ from typing import Any
 from loadtest.faults.clients import leaving, slow
 from loadtest.faults.endpoints import hung, killed, unavailable
 from loadtest.faults.ends import drain, worker_killed
+from loadtest.faults.names import names
 from loadtest.faults.overload import overload
 from loadtest.faults.plan import quantile
 from loadtest.faults.reuse import reuse
@@ -35,6 +36,7 @@ SCENARIOS: dict[str, Callable[[float], Verdict]] = {
     "slow": slow,
     "drain": drain,
     "worker-killed": worker_killed,
+    "names": names,
 }
 RESULTS = Path("loadtest/results/faults.json")
 ON_TIME = 0.005

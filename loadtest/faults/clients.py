@@ -8,7 +8,7 @@ import sys
 import time
 
 from loadtest.faults.endpoints import settled
-from loadtest.faults.plan import between, p99
+from loadtest.faults.plan import between, p99, usual_p99
 from loadtest.faults.stage import ROOT, Stage, model, stage
 from loadtest.faults.verdict import Verdict
 from loadtest.rig import need, pss_mb
@@ -72,10 +72,10 @@ def slow(rate: float) -> Verdict:
         clients.stop()
         records = clients.records()
         left = settled(on, before, 5)
-    usual = p99(between(records, start - 5, start))
-    worst = p99(between(records, start, start + RAMP + LONGEST_LIMIT))
+    usual = usual_p99(records, start - 5, start)
+    meanwhile = usual_p99(records, start, start + RAMP + LONGEST_LIMIT)
     verdict.at_least("descriptors at once", peak, 800)
-    verdict.at_most("good traffic's p99 against before", worst / usual, 2, "×")
+    verdict.at_most("good traffic's p99 against before", meanwhile / usual, 2, "×")
     verdict.at_most("failures of good traffic", sum(record.failed for record in records), 0)
     for name, (was, now) in left.items():
         verdict.at_most(f"{name} left after the limits", now, was)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from loadtest.faults.plan import Record, between, p99, quantile
+from loadtest.faults.plan import Record, between, p99, quantile, usual_p99
 from loadtest.faults.stage import Stage, model, pause_until, stage, wait_for
 from loadtest.faults.verdict import Verdict
 
@@ -70,14 +70,16 @@ def hung(rate: float) -> Verdict:
         left = settled(on, before_all)
     affected = between(records, hangs - 0.5, hangs + 60)
     stable = [record for record in _of(records, ONCE) if record.version == "v3"]
-    usual = p99(between(stable, started + 1, hangs - 0.5))
-    meanwhile = p99(between(stable, hangs, hangs + 60))
+    usual = usual_p99(stable, started + 1, hangs)
+    meanwhile = usual_p99(stable, hangs, hangs + 6)
     verdict.at_most("answers that are neither 200 nor 504", sum(r.status not in (200, 504) for r in affected), 0)
     verdict.at_most("slowest answer", max(record.latency for record in affected), 2.1, " s")
     verdict.at_most("failures where stable may stand in", _failed(_of(affected, SAFE)), 0)
     verdict.at_most("stable's p99 against before", meanwhile / usual, 1.2, "×")
     for name, (before, after) in left.items():
         verdict.at_most(f"{name} afterwards", after, before)
+    seconds = [p99(between(stable, hangs + second, hangs + second + 1)) * 1e3 for second in range(-5, 6)]
+    verdict.remarks |= {"stable_p99_by_second_ms": [round(each, 1) for each in seconds]}
     verdict.remarks |= {"stable_p99_before_ms": usual * 1e3, "504": sum(r.status == 504 for r in affected)}
     verdict.remarks |= {"answered_by_canary": sum(record.version == "v4" for record in affected)}
     return verdict

@@ -29,6 +29,8 @@ from loadtest.rig import free_port, scratch, tree
 
 ROOT = Path(__file__).parents[2]
 PROBE = Path(__file__).parent / "probe"
+HOSTS = "hosts.json"
+"""Which names there are, with their addresses, beside real ones: read anew each time the router resolves a name."""
 
 MODEL = """model: {name}
 versions:
@@ -53,15 +55,16 @@ def model(name: str, **changes: Any) -> dict[str, Any]:
 class Upstream:
     """One model server (`upstream.py`)."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.port = port
+        self.host = host
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Starts it, on the port it had before if it ran before."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.faults.upstream", str(self.port)],
+            [sys.executable, "-m", "loadtest.faults.upstream", str(self.port), self.host],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -222,8 +225,13 @@ def pause_until(moment: float) -> None:
 
 
 @contextlib.contextmanager
-def stage(*models: dict[str, Any], workers: int = 1, arguments: tuple[str, ...] = ()) -> Iterator[Stage]:
-    """A router with `models`, ready, and its model servers."""
+def stage(
+    *models: dict[str, Any],
+    workers: int = 1,
+    arguments: tuple[str, ...] = (),
+    hosts: Mapping[str, str] | None = None,
+) -> Iterator[Stage]:
+    """A router with `models`, ready, and its model servers; `hosts` are names that it can resolve."""
     with scratch() as folder, contextlib.ExitStack() as stack:
         servers: dict[str, list[Upstream]] = {"v3": [], "v4": []}
         for version in ("v3", "v3", "v4", "v4"):
@@ -232,6 +240,7 @@ def stage(*models: dict[str, Any], workers: int = 1, arguments: tuple[str, ...] 
             servers[version].append(server)
         repository = folder / "config"
         _write(repository, servers, models)
+        (folder / HOSTS).write_text(json.dumps(hosts or {}))
         with _router(folder, repository, workers, arguments) as found:
             try:
                 yield (on := Stage(folder, servers, *found))
@@ -247,7 +256,7 @@ def _write(repository: Path, servers: Mapping[str, list[Upstream]], models: tupl
         for version, of_version in servers.items()
     }
     for each in models:
-        text = MODEL.format(**each, **urls, stable=100 - each["canary"])
+        text = MODEL.format(**{**urls, **each}, stable=100 - each["canary"])
         (repository / "models" / f"{each['name']}.yaml").write_text(text)
 
 

@@ -1,4 +1,4 @@
-"""A model server in a process of its own that misbehaves on command: `python -m loadtest.faults.upstream PORT`.
+"""A model server in a process of its own that misbehaves on command: `python -m loadtest.faults.upstream PORT HOST`.
 
 Rules:
 1. Commands are JSON lines on stdin, each answered by one JSON line on stdout: `{"set": {...}}` changes its behaviour,
@@ -155,11 +155,11 @@ class Connection(asyncio.Protocol):
             self.loop.call_later(0.1, self._stream_more)
 
 
-async def serve(port: int) -> None:
-    """Serves on loopback until stdin ends."""
+async def serve(port: int, host: str) -> None:
+    """Serves until stdin ends."""
     loop = asyncio.get_running_loop()
     behaviour = Behaviour()
-    server = await loop.create_server(lambda: Connection(behaviour), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Connection(behaviour), host, port, backlog=4096)
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
@@ -172,4 +172,4 @@ async def serve(port: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(int(sys.argv[1])))
+        uvloop.run(serve(int(sys.argv[1]), sys.argv[2]))

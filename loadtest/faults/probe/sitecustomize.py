@@ -1,9 +1,10 @@
-"""Lets a load test count what lives in a router's worker: loaded by Python at its start where PYTHONPATH leads here.
+"""Lets a load test look into a router's processes: loaded by Python at its start where PYTHONPATH leads here.
 
 Rules:
 1. On SIGUSR2 a process writes `<FAULTS_PROBE>/<pid>.json`: its unfinished tasks, and how many connections, exchanges
    and pools it holds. Nothing happens otherwise, and nothing at all without FAULTS_PROBE.
 2. Written to a temporary file and renamed: whoever reads it reads it whole.
+3. Names that end in `.test` resolve as `<FAULTS_PROBE>/hosts.json` says at that moment, and to nothing otherwise.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import gc
 import json
 import os
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 NAMES = ("ClientConnection", "Exchange", "UpstreamConnection", "Pool")
 
@@ -30,5 +33,18 @@ def census(*_: object) -> None:
     target.with_suffix(".new").replace(target)
 
 
+def resolve(host: Any, *arguments: Any, **named: Any) -> Any:
+    """`socket.getaddrinfo` with rule 3."""
+    if isinstance(host, str) and host.endswith(".test"):
+        hosts = json.loads((Path(os.environ["FAULTS_PROBE"]) / "hosts.json").read_text())
+        if host not in hosts:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        host = hosts[host]
+    return _resolve(host, *arguments, **named)
+
+
+_resolve = socket.getaddrinfo
+
 if "FAULTS_PROBE" in os.environ:
+    socket.getaddrinfo = resolve
     signal.signal(signal.SIGUSR2, census)
