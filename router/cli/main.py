@@ -43,6 +43,7 @@ COMMANDS = {
     "rollback": Lazy("router.cli.steer", "rollback", "Send a canary no more requests, at once and everywhere."),
     "schema": Lazy("router.cli.configs", "schema", "Print the JSON Schema of a model's config."),
     "serve": Lazy("router.cli.serve", "serve", "Run the router on a directory of configs."),
+    "simulate": Lazy("router.cli.simulate", "simulate", "Show how a model's guards would judge a bad canary."),
     "status": Lazy("router.cli.status", "status", "Show weights and health of a running router's models."),
     "validate": Lazy("router.cli.configs", "validate", "Report every problem in the configs."),
 }
