@@ -22,6 +22,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "openssl": "openssl",
+    "ssh-keygen": "openssh-client",
     "wrk": "wrk",
 }
 """The Debian package that brings a program; a program that is not listed is a package of the same name."""
