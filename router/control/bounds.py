@@ -97,10 +97,6 @@ class Bounds:
         past = self._pasts.get(place)
         return past.bound if past is not None else 0.0
 
-    def forget(self, place: Place) -> None:
-        """Another stable begins with nothing."""
-        self._pasts.pop(place, None)
-
     def keep_only(self, models: Collection[str]) -> None:
         """Forgets the models that are not among `models`."""
         for place in [place for place in self._pasts if place[0] not in models]:

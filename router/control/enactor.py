@@ -23,7 +23,7 @@ from router.control.entries import entry_of, notice_of
 from router.control.notify import Notice
 from router.control.recorder import Recorder, Writing
 from router.core.rollout import decode, encode
-from router.store.audit import AuditEntry, AuditRecord
+from router.store.audit import AuditRecord
 from router.store.base import StoreConflict, StoreError
 
 log = logging.getLogger(__name__)
@@ -176,10 +176,6 @@ class Enactor:
             canary.dirty = True
         except StoreError:
             canary.dirty = True
-
-    async def record(self, entry: AuditEntry) -> AuditRecord | None:
-        """Writes an entry that is about no canary's state."""
-        return await self._recorder.append(entry)
 
     def _tell_of(self, step: Step, record: AuditRecord | None) -> None:
         notice = notice_of(step, self._clock.wall(), record)

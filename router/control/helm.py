@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.clock import Clock
@@ -25,7 +25,7 @@ from router.core.outcome import OutcomeBatch
 from router.core.rollout_state import Command, CommandName, Refused
 from router.errors import ClientError
 from router.store.audit import AuditRecord
-from router.store.base import Ledger, StoreError
+from router.store.base import Key, Ledger, StoreError, Versioned
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +90,15 @@ class Helm:
             self.recorder, clock, apply=lambda model: apply((model,)), place=place, tell=self.notifier.tell
         )
 
-    async def recall(self) -> bool:
-        """Reads what the store has (rule 1); whether it could."""
+    async def recall(self) -> Mapping[Key, Versioned] | None:
+        """Reads what the store has (rule 1), and returns its states; None where it cannot be read."""
         try:
-            self.steering.recall(*await self.recorder.recall())
+            rollouts, evidences = await self.recorder.recall()
         except StoreError as error:
             log.warning("the store cannot be read, so that no canary has weight: %s", error)
-            return False
-        return True
+            return None
+        self.steering.recall(rollouts, evidences)
+        return rollouts
 
     def start(self, tasks: Tasks) -> None:
         """Starts every part."""
@@ -163,7 +164,7 @@ class Helm:
 
     async def _tick(self) -> None:
         while True:
-            if not self.steering.recalled and await self.recall():
+            if not self.steering.recalled and await self.recall() is not None:
                 self._apply(self.steering.waiting())
             self.steering.tick()
             self.act()

@@ -112,17 +112,6 @@ class Recorder:
                 backoff.fail()
                 await self._clock.sleep(backoff.pause)
 
-    async def append(self, entry: AuditEntry) -> AuditRecord:
-        """Writes an entry that goes with no state.
-
-        Raises:
-            StoreError: the store refuses, and nothing was changed.
-        """
-        async with self._turn:
-            record = await self._guarded(lambda: self._ledger.append_audit(entry))
-            self.head = Head(record.sequence, record.hash)
-            return record
-
     async def recall(self) -> tuple[Mapping[Key, Versioned], Mapping[Key, Versioned]]:
         """All states and all evidence that the store has; raises `StoreError` where it cannot be read."""
         rollouts = await asyncio.to_thread(self._ledger.rollouts)

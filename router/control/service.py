@@ -22,9 +22,11 @@ from router.clock import Clock
 from router.config.load import load_model
 from router.config.notify_schema import Notify
 from router.config.problems import Problem
+from router.config.schema import ModelConfig
 from router.control import snapshots
 from router.control.children import Child, Children
 from router.control.controller import Controller, Decision
+from router.control.edits import Edits
 from router.control.enactor import Place
 from router.control.health import Probe, Prober
 from router.control.helm import Helm
@@ -119,6 +121,9 @@ class Control:
         self.totals = Totals(clock)
         self.helm = Helm(setup.regions, store, setup.notify, clock, apply=self._steered, place=self._place)
         self.controller = Controller(setup.regions, self._fact, self.helm.steering)
+        self.edits = Edits(
+            self.helm.recorder, clock, setup.regions, in_force=self._in_force, revision=lambda: self.reloads.revision
+        )
         self.workers = Workers(self._batch, self.totals.worker_gone)
         self.keeper = Keeper(store, clock)
         self.children = Children(setup.run / "supervisor.sock", clock, self._child)
@@ -134,7 +139,8 @@ class Control:
 
     async def start(self) -> None:
         """Starts every part; returns at once, long before there is anything to serve."""
-        await self.helm.recall()
+        if (rollouts := await self.helm.recall()) is not None:
+            self.edits.recall(rollouts)
         self._remembered = await self.keeper.recall()
         self._kept_admissions = set(self._remembered.admitted)
         self._kept_texts = {model: text for model, (text, _) in self._remembered.last_good.items()}
@@ -189,6 +195,10 @@ class Control:
     def _steered(self, models: Collection[str]) -> None:
         self._act(self.controller.steered(models))
 
+    def _in_force(self, model: str) -> ModelConfig | None:
+        known = self.controller.models.get(model)
+        return known.config if known is not None else None
+
     def _place(self, model: str) -> Place:
         known = self.controller.models.get(model)
         return Place(self.reloads.revision, known.digest if known is not None else "")
@@ -204,7 +214,8 @@ class Control:
                 await self._take_over(look.changes)
             self.reloads.note(look, self.clock.wall())
             self._log(look)
-            self._act(self.controller.apply(look.changes))
+            async for changes in self.edits.audited(look.changes):
+                self._act(self.controller.apply(changes))
 
     def _log(self, look: Look) -> None:
         for change in look.changes[:LOGGED_CHANGES]:
@@ -315,6 +326,7 @@ class Control:
         while True:
             await self.clock.sleep(FORGET_SECONDS)
             self.totals.keep_only(self.controller.models)
+            self.helm.steering.bounds.keep_only(self.controller.models)
             if self.reloads.revision:
                 wanted = self.controller.wanted()
                 digests = {self._fact(need).digest for need in wanted}
