@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 UNNAMED_SECONDS = 30 * 86_400.0
 """Long enough that a version which a revert brings back is what it was."""
 
+READING = ("read", "")
+UNREADABLE = "the store cannot be read, and no canary gets weight until it can"
+UNWRITABLE = "the store cannot write, a restart would forget what changed"
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
@@ -51,7 +55,7 @@ class Keeper:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._waiting: dict[tuple[str, str], Callable[[], None]] = {}
+        self._waiting: dict[tuple[str, str], Callable[[], object]] = {}
         self._woken = asyncio.Event()
         self.problem = ""
 
@@ -61,7 +65,9 @@ class Keeper:
             return await asyncio.to_thread(self._recall)
         except RouterError as error:
             log.warning("the store cannot be read: %s", error)
-            self.problem = f"the store cannot be read, and no canary gets weight until it can: {error}"
+            self.problem = f"{UNREADABLE}: {error}"
+            # Asked again like a write that waits, so that the problem goes when it is none any more.
+            self._put(READING, self._recall)
             return Remembered()
 
     def _recall(self) -> Remembered:
@@ -103,7 +109,7 @@ class Keeper:
         if dropped:
             log.info("forgot %d pins and admissions that no config has named for 30 days", dropped)
 
-    def _put(self, key: tuple[str, str], write: Callable[[], None]) -> None:
+    def _put(self, key: tuple[str, str], write: Callable[[], object]) -> None:
         self._waiting.pop(key, None)
         self._waiting[key] = write
         self._woken.set()
@@ -135,8 +141,8 @@ class Keeper:
         except RouterError as error:
             self._waiting = {key: write, **self._waiting}
             if not self.problem:
-                log.warning("the store cannot write: %s", error)
-            self.problem = f"the store cannot write, a restart would forget what changed: {error}"
+                log.warning("the store refuses: %s", error)
+            self.problem = f"{UNREADABLE if key == READING else UNWRITABLE}: {error}"
             return False
         self.problem = ""
         return True

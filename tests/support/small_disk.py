@@ -77,4 +77,6 @@ def _run(program: str, *arguments: str) -> None:
 
 
 def _told(error: OSError | subprocess.CalledProcessError) -> str:
-    return error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        return str(error.stderr).partition("\n")[0].rpartition(": ")[2]
+    return str(error)

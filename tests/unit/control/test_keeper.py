@@ -62,10 +62,18 @@ async def test_a_store_that_refuses_is_tried_again_and_loses_nothing() -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_a_store_that_cannot_be_read_is_as_empty_and_says_so() -> None:
-    keeper = Keeper(MemoryStore(broken=True), FakeClock())
+async def test_a_store_that_cannot_be_read_is_as_empty_and_says_so_until_it_can() -> None:
+    store, clock = MemoryStore(broken=True), FakeClock()
+    keeper = Keeper(store, clock)
     assert (await keeper.recall()).last_good == {}
+    assert "cannot be read, and no canary gets weight" in keeper.problem
+    working = asyncio.create_task(keeper.work())
+    await until(lambda: clock.now > 1_020, clock=clock)
     assert "cannot be read" in keeper.problem
+    store.broken = False
+    await until(lambda: keeper.problem == "", clock=clock)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_what_no_config_names_is_dropped_once_the_store_writes() -> None:
