@@ -67,6 +67,7 @@ def test_a_router_whose_database_is_damaged_serves_stable_until_a_backup_is_rest
             eventually(lambda: router.predict("fraud").headers.get("x-model-version") == "v3", what="stable answers")
             assert "is damaged" in router.log
             assert "restore" in router.log
+            assert "no canary gets weight" in command("status", "--admin", router.admin).stdout
             told = command("history", "--state", state)
             assert told.returncode == 1
             assert "is damaged" in told.stderr
