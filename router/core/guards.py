@@ -29,7 +29,7 @@ __all__ = ["CanaryEvidence", "EvidenceState", "GuardLimits", "GuardReading", "Su
 SHARES = {"errors": 0.4, "rejections": 0.1, "latency": 0.25, "absolute": 0.1}
 """What each guard may have of the false alarms; the rest is for prediction drift."""
 
-FEW_KEYS = 5
+FEW_KEYS = 8
 """So many different sticky keys must be among the last failures before the absolute guard takes notice of them."""
 
 _LAST_FAILURES = 20
@@ -243,7 +243,12 @@ class CanaryEvidence:
             self._absolute.observe(good, bad)
             if bad and not self._absolute_fired:
                 enough = self._absolute.log_e >= log(_threshold(self.limits, "absolute"))
-                self._absolute_fired = enough and len(set(self._last_keys)) >= FEW_KEYS
+                self._absolute_fired = enough and self._many_failed()
+
+    def _many_failed(self) -> bool:
+        """Whether the last failures are more than a few users'; a failure without a key is a draw of its own."""
+        keys = self._last_keys
+        return all(key < 0 for key in keys) or len(set(keys)) >= FEW_KEYS
 
     def readings(self) -> tuple[GuardReading, ...]:
         """Where every guard stands, the alarm about the split and what speaks for promotion among them."""

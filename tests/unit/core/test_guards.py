@@ -137,6 +137,12 @@ def test_failures_below_the_limit_are_not_the_absolute_guards_business() -> None
     assert fired(evidence) == []
 
 
+def test_a_low_limit_needs_few_failures() -> None:
+    evidence = gathered(limits=GuardLimits(error_rate_max=0.01))
+
+    assert until_fired(evidence, bad(canary(10_000))) == 3
+
+
 def test_an_outage_of_both_is_not_the_canarys() -> None:
     evidence = gathered()
     requests(evidence, 5000, 45_000)
@@ -175,7 +181,7 @@ def test_one_busy_user_who_always_fails_does_not_roll_back() -> None:
     assert reading(evidence, "absolute").e > 1e6
     assert fired(evidence) == []
 
-    evidence.observe([counted(canary(), 5)], [bad(canary(), FAILURE, key) for key in range(1, 6)], 1000.0)
+    evidence.observe([counted(canary(), 8)], [bad(canary(), FAILURE, key) for key in range(1, 9)], 1000.0)
     assert "absolute" in fired(evidence)
 
 
