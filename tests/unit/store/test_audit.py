@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import ClientError
@@ -26,6 +26,8 @@ from router.store.audit import (
     row_of,
     seal,
 )
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
 
 
 def entry(number: int = 0, **fields: Any) -> AuditEntry:
@@ -93,6 +95,7 @@ json_values = st.recursive(
 )
 
 
+@settings(QUICK)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_a_record_that_travelled_as_json_is_verified_there(evidence: dict[str, Any]) -> None:
     record, row = seal(entry(evidence=evidence), Head(0, GENESIS))
@@ -165,6 +168,7 @@ def test_what_the_router_did_not_write_is_found() -> None:
     ]
 
 
+@settings(QUICK, max_examples=400)
 @given(st.data())
 def test_any_single_change_is_found(data: st.DataObject) -> None:
     rows = chain(data.draw(st.integers(1, 8), "length"))
