@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ IDLE_BAR_KIB = 6.0
 VISIBLE = 1.1
 FLAT_MB = 2.0
 LARGE_BAR_MB = 32.0
+SCRAPE_BAR_MS = 500.0
 SNAPSHOT_BAR_MS = 100.0
 DELAY_BAR_MS = 10.0
 
@@ -52,6 +54,14 @@ def memory(args: argparse.Namespace) -> bool:
     _write(args.out / "memory.json", found)
     held = [report.verdict(f"a worker with {n} models", mb, MEMORY_BAR[n], " MB") for n, mb in found.items()]
     return all(held)
+
+
+def metrics(args: argparse.Namespace) -> bool:
+    """A scrape of many models."""
+    many = args.many or 1000
+    found = footprint.scrapes(many, args.rounds)
+    _write(args.out / "metrics.json", found)
+    return report.verdict(f"/metrics with {many} models", statistics.median(found) * 1e3, SCRAPE_BAR_MS, " ms")
 
 
 def idle(args: argparse.Namespace) -> bool:
@@ -107,7 +117,15 @@ def _write(path: Path, found: object) -> None:
     path.write_text(json.dumps(found, indent=2))
 
 
-WHAT = {"peers": compare, "memory": memory, "idle": idle, "churn": churn, "large": large, "snapshot": snapshot}
+WHAT = {
+    "peers": compare,
+    "memory": memory,
+    "metrics": metrics,
+    "idle": idle,
+    "churn": churn,
+    "large": large,
+    "snapshot": snapshot,
+}
 
 
 def main() -> int:

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 from loadtest.compare import large as bodies
 from loadtest.compare.pace import exchange
 from loadtest.rig import (
-    LUA,
     Peer,
     Run,
     free_port,
@@ -34,6 +33,7 @@ from loadtest.rig import (
     pss_mb,
     router,
     scratch,
+    traffic,
     tree,
     upstream,
     wait_for_port,
@@ -52,15 +52,23 @@ def worker_of(peer: Peer) -> int:
 
 
 @contextlib.contextmanager
-def ready_router(models: int) -> Iterator[tuple[Peer, Path]]:
-    """A router whose models are all admitted, and the load script for it."""
-    with scratch() as folder, upstream(folder) as server, router(folder, server, models=models) as peer:
-        admin = loads((folder / "state" / "serving.json").read_text())["admin"]
-        wait_until_ready(f"{admin}/readyz")
+def ready_router(models: int, versions: int = 2) -> Iterator[tuple[Peer, Path]]:
+    """A router whose models are all admitted and were all used, and the load script for it."""
+    with (
+        scratch() as folder,
+        upstream(folder) as server,
+        router(folder, server, models=models, versions=versions) as peer,
+    ):
+        wait_until_ready(f"{admin_of(folder)}/readyz")
         lua = folder / "post.lua"
-        lua.write_text(LUA)
-        load(peer, lua, 32, 1)
+        lua.write_text(traffic(models=models))
+        load(peer, lua, 32, 2)
         yield peer, lua
+
+
+def admin_of(folder: Path) -> str:
+    """The URL of the admin port of the router in `folder`."""
+    return str(loads((folder / "state" / "serving.json").read_text())["admin"])
 
 
 def wait_until_ready(url: str, deadline: float = 120.0) -> None:
@@ -103,9 +111,21 @@ def port_of(peer: Peer) -> int:
 
 
 def memory(models: int) -> float:
-    """MB of a worker with so many models, after a second of load."""
-    with ready_router(models) as (peer, _):
+    """MB of a worker with so many models of four versions, after load on all of them."""
+    with ready_router(models, 4) as (peer, _):
         return settled_pss(worker_of(peer))
+
+
+def scrapes(models: int, times: int) -> list[float]:
+    """Seconds that `/metrics` takes, again and again, with so many models of two versions that were all used."""
+    found = []
+    with ready_router(models) as (_, lua):
+        for _ in range(times):
+            start = time.perf_counter()
+            with urllib.request.urlopen(f"{admin_of(lua.parent)}/metrics", timeout=30) as answer:
+                answer.read()
+            found.append(time.perf_counter() - start)
+    return found
 
 
 @dataclass(frozen=True)
