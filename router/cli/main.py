@@ -30,10 +30,12 @@ COMMANDS = {
     "approve": Lazy("router.cli.steer", "approve", "Let a rollout enter the step that waits for approval."),
     "backup": Lazy("router.cli.backup", "backup", "Write the state of a router, running or not, to a file."),
     "demo": Lazy("router.cli.demo", "demo", "Train two real models, serve them 90/10 and compare them."),
+    "doctor": Lazy("router.cli.doctor", "doctor", "Check the environment, and say how to mend it."),
     "explain": Lazy(
         "router.cli.explain", "explain", "Say why a model's canaries are where they are, with the numbers."
     ),
     "history": Lazy("router.cli.history", "history", "Show who changed what, when, why and on what evidence."),
+    "init": Lazy("router.cli.init", "init", "Write a first repository of configs."),
     "pause": Lazy("router.cli.steer", "pause", "Keep a canary at its weight until `resume`."),
     "plan": Lazy("router.cli.plan", "plan", "Tell what a change of configs does to traffic."),
     "promote": Lazy("router.cli.steer", "promote", "Enter a rollout's next step now, or its last."),
