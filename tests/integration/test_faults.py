@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.faults.endpoints import ONCE, PATHS, SAFE, settled
+from loadtest.faults.names import names
 from loadtest.faults.plan import Record
 from loadtest.faults.stage import ROOT, Load, Stage, Upstream, model, stage, wait_for
 
@@ -127,3 +128,9 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once(on: Stage) -> None:
     assert statuses.keys() <= {200, 503, 504}
     assert statuses[503] > statuses[504]
     assert statuses[200] > 480, "half of what the servers can do"
+
+
+@pytest.mark.slow
+def test_a_name_that_moves_and_then_is_gone_costs_nothing() -> None:
+    verdict = names(200)
+    assert verdict.held, "; ".join(map(str, verdict.figures))

@@ -760,6 +760,22 @@ def test_the_last_endpoint_is_tried_on(router: Router, stub: StubUpstream) -> No
     assert router.counts() == {"v3": {(500, "failure"): 12, (200, "ok"): 1}}
 
 
+def test_an_endpoint_that_is_replaced_finishes_what_it_has(router: Router, wire: Wire, stub: StubUpstream) -> None:
+    router.serve(model(target("v3", wire)))
+    before, after = router.connect(), router.connect()
+    before.send(post(b"before"))
+    served, _ = wire.get()
+
+    router.serve(model(target("v3", stub)))
+
+    assert after.ask(post(b"after")).status == 200
+    assert [seen.body for seen in stub.requests] == [b"after"]
+    served.send(answer(b"finished"))
+    assert before.response().body == b"finished"
+    assert before.ask(post(b"again")).status == 200
+    assert len(stub.requests) == 2
+
+
 def test_an_unhealthy_endpoint_is_used_only_where_no_other_is_left(
     router: Router, stub: StubUpstream, canary: StubUpstream
 ) -> None:
