@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="directory that holds the MLmodel")
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("--batch-rows", type=int, default=spec.BATCH_ROWS, help="1: requests are predicted one by one")
     parser.add_argument("--lifeline", type=int)
     return parser
 
@@ -71,8 +72,9 @@ def _serve(asked: argparse.Namespace) -> None:
 
     loaded = model.load(asked.model)
     scorer = Scorer(loaded)
-    model.warm_up(loaded, scorer, asked.model)
-    server.serve(asked.socket, scorer.answer, VERSION)
+    example = model.warm_up(loaded, scorer, asked.model)
+    options = server.Options(asked.batch_rows, asked.version, VERSION)
+    server.serve(asked.socket, server.service_of(scorer, example, options))
 
 
 def _enter_scratch(socket: Path) -> None:

@@ -37,8 +37,10 @@ def load(directory: Path) -> Any:
         raise OperatorError(f"the model cannot be loaded: {_said(fault)}", hint=_MEND) from fault
 
 
-def warm_up(model: Any, scorer: Scorer, directory: Path) -> bool:
-    """Predicts the model's own input example the way a client would ask for it; False where it has none.
+def warm_up(model: Any, scorer: Scorer, directory: Path) -> bytes | None:
+    """Predicts the model's own input example the way a client would ask for it.
+
+    Returns the JSON of that request, or None where the model has no example that can be sent.
 
     Raises:
         OperatorError: the example cannot be read, or the model fails on it.
@@ -52,7 +54,7 @@ def warm_up(model: Any, scorer: Scorer, directory: Path) -> bool:
         _expect_answer(scorer, request)
     elif example is not None:
         _expect_prediction(model, example)
-    return request is not None or example is not None
+    return None if request is None else request.encode()
 
 
 def _expect_answer(scorer: Scorer, request: str) -> None:

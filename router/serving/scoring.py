@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import traceback
@@ -39,6 +40,7 @@ class Scorer:
         self._invocations = invocations
         self._refusal = MlflowException
         self._watched = Watched(model)
+        self._ready = _without_schema(model)
 
     def answer(self, body: bytes, content_type: str | None) -> Answer:
         """Parses, predicts and serialises one request, all by MLflow's own function."""
@@ -62,6 +64,19 @@ class Scorer:
         self._watched.start()
         return self._watched.predict(data, params)
 
+    def predict_ready(self, data: Any) -> Any:
+        """The model's prediction for what its signature would let through unchanged."""
+        self._watched.start()
+        return self._ready.predict(data)
+
+    def seen_for(self, body: bytes) -> Any:
+        """What the model's code is given where MLflow reads `body`. The code is not run. Raises what MLflow raises."""
+        seen: list[Any] = []
+        blind = copy.copy(self.model)
+        blind._predict_fn = seen.append
+        self._invocations(body, "application/json", blind, self.schema)
+        return seen[0]
+
     def failed(self, fault: BaseException, *, returned: bool = False) -> Answer:
         """The answer where parsing or predicting raised `fault`; `returned`: behind the model, while writing."""
         if returned:
@@ -75,6 +90,26 @@ class Scorer:
         if isinstance(fault, RecursionError):
             return answers.TOO_DEEP
         return answers.refusal(400, "BAD_REQUEST", "The input does not fit the model's signature.")
+
+
+def _without_schema(model: Any) -> Any:
+    """The same model, whose `predict` enforces no signature on its rows; all else, params too, stays MLflow's."""
+    bare = copy.copy(model)
+    bare._model_meta = _NoSchema(model.metadata)
+    return bare
+
+
+class _NoSchema:
+    """The metadata of a model, less the signature of its rows."""
+
+    def __init__(self, metadata: Any) -> None:
+        self._metadata = metadata
+
+    def get_input_schema(self) -> None:
+        """See MLflow's `Model`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._metadata, name)
 
 
 class Watched:

@@ -9,20 +9,28 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvicorn
 
 from router.errors import OperatorError
-from router.serving.app import App, Predict
+from router.serving.line import Line
+from router.serving.openinference import OpenInference
+from router.serving.proof import answers_alike, batches_agree, reader_for
+from router.serving.protocol import Connection
+from router.serving.scoring import Scorer
+from router.serving.service import Face, Service
+from router.serving.tfserving import Predict
 
-KEEP_ALIVE = 75
+_log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _LONGEST_PATH = 107
 _PLACE = "the directory must be writable, and the path under 108 bytes"
@@ -31,34 +39,64 @@ _LAST_WORD = 3600
 _THREADS = 1
 
 
-def serve(path: Path, predict: Predict, release: str) -> None:
-    """Serves `predict` on the Unix socket `path` until SIGTERM. `release` is what `GET /version` says.
+def serve(path: Path, service: Service) -> None:
+    """Serves on the Unix socket `path` until SIGTERM.
 
     Raises:
         OperatorError: the socket cannot be made.
     """
-    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="predict")
     with listening(path) as sock:
-        _Server(config_of(predict, executor, release)).run(sockets=[sock])
+        _Server(config_of(service)).run(sockets=[sock])
 
 
-def config_of(predict: Predict, executor: Executor, release: str) -> uvicorn.Config:
-    """How uvicorn hosts `predict`."""
+def service_of(scorer: Scorer, example: bytes | None, options: Options) -> Service:
+    """All that answers for one model; `example` is its input example as a request, which shows what may be done."""
+    reader = reader_for(scorer)
+    if reader is not None and example is not None and not answers_alike(reader, scorer, example):
+        reader = None
+    batching = reader is not None and example is not None and batches_agree(reader, scorer.predict_ready, example)
+    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="predict")
+    line = Line(scorer, reader, executor, most_rows=options.most_rows, batching=batching)
+    open_inference = OpenInference(scorer, reader, line, options.version)
+    faces: dict[str, Face] = {"/v1/": Predict(scorer, reader, line), "/v2": open_inference, "/v2/": open_inference}
+    _log.info(
+        "serves; requests are read %s MLflow and predicted %s",
+        "by" if reader is None else "without",
+        f"up to {options.most_rows} rows together" if line.batching else "one by one",
+    )
+    return Service(scorer, reader, line, options.release, faces)
+
+
+class Options(NamedTuple):
+    """How a model is served: rows in a batch, what the version is called, MLflow's version."""
+
+    most_rows: int
+    version: str
+    release: str
+
+
+def config_of(service: Service) -> uvicorn.Config:
+    """How uvicorn hosts `service`."""
+
+    def connection(*, server_state: Any, **_named: object) -> Connection:
+        return Connection(service, server_state)
+
     return uvicorn.Config(
-        App(predict, executor, release),
-        http="httptools",
+        _no_app,
+        http=connection,  # type: ignore[arg-type] # any callable with uvicorn's keywords does
         loop="uvloop",
         ws="none",
         lifespan="off",
-        interface="asgi3",
         log_config=None,
         access_log=False,
-        server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
         # The supervisor decides when grace is over, and kills.
         timeout_graceful_shutdown=_LAST_WORD,
     )
+
+
+async def _no_app(_scope: object, _receive: object, _send: object) -> None:
+    """Connections answer by themselves."""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+BATCH_ROWS = 64
 _PASSED_ON = frozenset(
     {
         "PATH",
@@ -31,15 +32,18 @@ _THREAD_CAPS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "N
 _CORES_PER_THREAD = 4
 
 
-def command(socket: Path, model_dir: Path, model: str, version: str) -> tuple[list[str], dict[str, str]]:
+def command(
+    socket: Path, model_dir: Path, model: str, version: str, *, batch_rows: int = BATCH_ROWS
+) -> tuple[list[str], dict[str, str]]:
     """The argument vector and the complete environment of a server for `model_dir` on `socket`.
 
-    `model` and `version` are for its own log lines. The supervisor appends `--lifeline FD`.
+    `model` and `version` are for its own log lines. Up to `batch_rows` rows of different requests are predicted
+    together; 1 turns that off. The supervisor appends `--lifeline FD`.
     """
     argv = [
         *(sys.executable, "-m", "router.serving"),
         *("--socket", str(socket), "--model", str(model_dir)),
-        *("--name", model, "--version", version),
+        *("--name", model, "--version", version, "--batch-rows", str(batch_rows)),
     ]
     return argv, environment(os.environ, scratch_of(socket), os.cpu_count() or 1)
 

@@ -14,7 +14,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,10 @@ _ENDS = ("ours", "theirs")
 
 
 def _our_config(directory: Path) -> uvicorn.Config:
-    scorer = Scorer(model.load(directory))
-    return server.config_of(scorer.answer, ThreadPoolExecutor(1), "0")
+    loaded = model.load(directory)
+    scorer = Scorer(loaded)
+    example = model.warm_up(loaded, scorer, directory)
+    return server.config_of(server.service_of(scorer, example, server.Options(64, "1", "0")))
 
 
 def _their_config(directory: Path) -> uvicorn.Config:

@@ -43,9 +43,14 @@ def test_the_command_is_this_python_and_complete(monkeypatch: pytest.MonkeyPatch
     argv, env = spec.command(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1")
     assert argv == [
         *(sys.executable, "-m", "router.serving", "--socket", "/run/a.sock", "--model", "/models/1"),
-        *("--name", "fraud", "--version", "v1"),
+        *("--name", "fraud", "--version", "v1", "--batch-rows", "64"),
     ]
     assert "CANARY_ROUTER_TOKEN" not in env
+
+
+def test_batching_can_be_turned_off() -> None:
+    argv, _ = spec.command(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1", batch_rows=1)
+    assert argv[-2:] == ["--batch-rows", "1"]
 
 
 def test_importing_it_is_cheap() -> None:
