@@ -62,8 +62,11 @@ def test_settings_that_cannot_be_read_end_it(repository: Path, capsys: pytest.Ca
 
 
 def answering(status: int = 200, *, ahead: float = 0.0) -> httpx.MockTransport:
-    date = formatdate(SystemClock().wall() + ahead, usegmt=True)
-    return httpx.MockTransport(lambda _: httpx.Response(status, json={}, headers={"date": date}))
+    def answer(_: httpx.Request) -> httpx.Response:
+        date = formatdate(SystemClock().wall() + ahead, usegmt=True)
+        return httpx.Response(status, json={}, headers={"date": date})
+
+    return httpx.MockTransport(answer)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def test_a_region_that_nobody_knows_is_warned_of() -> None:
     (warned,) = [warned for warned in model.warnings if warned.kind == "region"]
     assert "did you mean 'eu-west'" in warned.message
     assert "region" not in kinds(only(text_of(), after))
-    assert "region" not in kinds(only(after, after.replace("v3: 90, v4: 10", "v3: 80, v4: 20"), Assumptions(served=("x",))))
+    assert "region" not in kinds(
+        only(after, after.replace("v3: 90, v4: 10", "v3: 80, v4: 20"), Assumptions(served=("x",)))
+    )
 
 
 @pytest.mark.parametrize(
