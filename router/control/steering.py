@@ -5,13 +5,15 @@ Rules:
 2. Before the store was read no canary has weight: a latch may be in it.
 3. A batch with bad outcomes is judged at once, everything else with the next tick.
 4. A canary that leaves the config keeps its state and its evidence in the store, and goes on from there if it is back.
-5. A rollback that workers hold is one, also where the store knows nothing of it: it was in force.
+5. A rollback that workers hold is one, also where the store knows nothing of it: it was in force. One that the store
+   knows more of, since later decisions are in it, is past.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -21,13 +23,15 @@ from router.control.bounds import Bounds
 from router.control.canary import Canary, Identity, KeptEvidence, Step, Terms
 from router.control.recorder import Revisions
 from router.core.guards import GuardLimits
-from router.core.outcome import OutcomeBatch
+from router.core.outcome import ArmBatch, BadEvent, OutcomeBatch
 from router.core.plan import Plan, latch_digest, plan_of
 from router.core.rollout_state import Command, Refused, decode
 from router.core.snapshot import ModelRoute, Target, VersionFacts
 from router.store.base import Key, Versioned
 
 log = logging.getLogger(__name__)
+
+Armed = TypeVar("Armed", ArmBatch, BadEvent)
 
 Facts = Mapping[tuple[str, str], VersionFacts]
 """By version and region."""
@@ -44,7 +48,7 @@ class Steering:
         self._models: dict[str, dict[str, Canary]] = {}
         self._quantiles: dict[str, tuple[float, float]] = {}
         self._seen: set[str] = set()
-        self._held_back: set[tuple[str, str, str]] = set()
+        self._held_back: dict[tuple[str, str, str], int] = {}
         self.bounds = Bounds()
         self.recalled = False
         self.steps: list[Step] = []
@@ -60,7 +64,7 @@ class Steering:
         for region in route.regions.values():
             for target in region.targets:
                 if target.state == "rolled_back":
-                    self._held_back.add((route.model, target.version, target.digest))
+                    self._held_back[route.model, target.version, target.digest] = target.decided
 
     def canaries(self, model: str) -> Mapping[str, Canary]:
         """The canaries of `model` by version, in the config's order."""
@@ -130,10 +134,14 @@ class Steering:
         """Rule 5."""
         if not canary.settled:
             return
-        found = {(canary.model, canary.version, digest) for digest in canary.identity.canary.values()}
-        held_back = found & self._held_back
-        self._held_back -= held_back
-        if held_back and not canary.rolled_back:
+        decided = max(
+            (
+                self._held_back.pop((canary.model, canary.version, digest), 0)
+                for digest in set(canary.identity.canary.values())
+            ),
+            default=0,
+        )
+        if canary.state is not None and decided > canary.state.revision:
             reason = "it was rolled back before control started, and the store did not know yet"
             step = canary.command(Command("rollback", reason), "router")
             self._put(step if isinstance(step, Step) else None)
@@ -169,7 +177,7 @@ class Steering:
         return [canary.version for canary in self.canaries(model).values() if canary.rolled_back]
 
     def bounded(self, route: ModelRoute) -> ModelRoute:
-        """`route` with the age from which a request counts as slow, where it has canaries."""
+        """`route` with the age from which a request counts as slow, and what was decided, where it has canaries."""
         if not self.canaries(route.model):
             return route
         _, at_most = self._quantiles[route.model]
@@ -177,11 +185,19 @@ class Steering:
         for name, region in route.regions.items():
             bound = self.bounds.bound((route.model, name))
             targets = tuple(
-                msgspec.structs.replace(target, slow_after=bound * (1.0 if index == region.stable else at_most))
+                msgspec.structs.replace(
+                    target,
+                    slow_after=bound * (1.0 if index == region.stable else at_most),
+                    decided=self._decided(route.model, target.version),
+                )
                 for index, target in enumerate(region.targets)
             )
             regions[name] = msgspec.structs.replace(region, targets=targets)
         return msgspec.structs.replace(route, regions=regions)
+
+    def _decided(self, model: str, version: str) -> int:
+        canary = self.canaries(model).get(version)
+        return canary.state.revision if canary is not None and canary.state is not None and canary.settled else 0
 
     def compiled(self, route: ModelRoute) -> None:
         """`route` is what goes into force: tells which stable each canary is beside, and whether it has its weight."""
@@ -202,11 +218,11 @@ class Steering:
         """Takes a worker's batch; returns the models whose slow bounds changed (rule 3)."""
         now = self._clock.monotonic()
         self.bounds.learn(batch.arms, now)
-        models = {arms.arm.model for arms in batch.arms} | {event.arm.model for event in batch.bad}
-        bad = {event.arm.model for event in batch.bad}
+        arms, bad = _by_model(batch.arms), _by_model(batch.bad)
+        models = {*arms, *bad}
         for model in models:
             for canary in self.canaries(model).values():
-                canary.observe(batch.arms, batch.bad, now)
+                canary.observe(arms.get(model, ()), bad.get(model, ()), now)
                 if model in bad:
                     self._put(canary.judge(now))
         return self._settle_bounds(models, now)
@@ -261,6 +277,13 @@ class Steering:
     def _put(self, step: Step | None) -> None:
         if step is not None:
             self.steps.append(step)
+
+
+def _by_model(items: Iterable[Armed]) -> dict[str, list[Armed]]:
+    found: dict[str, list[Armed]] = {}
+    for item in items:
+        found.setdefault(item.arm.model, []).append(item)
+    return found
 
 
 def terms_of(config: ModelConfig) -> Terms:

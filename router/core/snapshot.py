@@ -51,7 +51,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 class Target(msgspec.Struct, frozen=True, gc=False):
     """One version as one region sees it. Weights in hundredths of a percent; `weight` is the effective one.
 
-    A request older than `slow_after` seconds counts as slow; 0 where nobody has set a bound.
+    A request older than `slow_after` seconds counts as slow; 0 where nobody has set a bound. `decided` counts the
+    decisions about a canary that led to its weight.
     """
 
     version: str
@@ -63,6 +64,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     upstream_model: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     slow_after: float = 0.0
+    decided: int = 0
 
     @property
     def admitted(self) -> bool:
