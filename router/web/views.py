@@ -111,7 +111,7 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
             counts[result] = counts.get(result, 0) + n
     worst = min(facts, key=lambda fact: WORST_FIRST.index(fact.state))
     canary = control.helm.steering.canaries(model.name).get(version)
-    state, reason = (worst.state, worst.reason) if canary is None else _canary_state(canary, worst)
+    state, reason = (worst.state, worst.reason) if canary is None else _canary_state(model, canary, worst)
     endpoints = dict.fromkeys(endpoint for fact in facts for endpoint in fact.endpoints)
     return VersionView(
         state=state,
@@ -126,8 +126,11 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
     )
 
 
-def _canary_state(canary: Canary, fact: Fact) -> tuple[State, str]:
-    if canary.rolled_back and canary.state is not None:
+def _canary_state(model: Model, canary: Canary, fact: Fact) -> tuple[State, str]:
+    """What is in force: a rollback that workers are not told of yet is none."""
+    regions = model.route.regions.values() if model.route is not None else ()
+    targets = [target for region in regions for target in region.targets if target.version == canary.version]
+    if canary.rolled_back and canary.state is not None and any(target.state == "rolled_back" for target in targets):
         return "rolled_back", canary.state.reason
     if fact.state == "ready" and not canary.settled:
         return "gated", "its first weight is not written in the audit trail yet"
