@@ -47,12 +47,10 @@ class Predict:
         return job
 
     def _job(self, body: bytes, deliver: Deliver) -> Job:
-        # A body in which the words stand for something else is only put under the wrong key here: it is not read.
-        small = self._reader is not None and len(body) <= SMALL and b'"dataframe_' not in body
-        piece = self._reader.read(body) if self._reader is not None and small else None
+        key = _key_of(body) if self._reader is not None and len(body) <= SMALL else ""
+        piece = self._reader.read(body) if self._reader is not None and key else None
         if piece is None:
             return Job(deliver, whole=lambda: self._whole(body))
-        key = "outputs" if body.lstrip(b" \t\r\n{").startswith(b'"inputs"') else "predictions"
         return Job(
             lambda answer: deliver(spoken(answer)),
             piece,
@@ -72,6 +70,14 @@ class Predict:
         if answer.status == _OK and "inputs" in asked:
             return answer._replace(body=_RENAMED + answer.body.removeprefix(_WRITTEN))
         return spoken(answer)
+
+
+def _key_of(body: bytes) -> str:
+    """The key of the answer, where the request's own is plain to see; a reader takes a body of one key only."""
+    start = body.lstrip(b"{ \t\r\n")
+    if start.startswith(b'"inputs"'):
+        return "outputs"
+    return "predictions" if start.startswith(b'"instances"') else ""
 
 
 def _fault_in(asked: Any) -> str:

@@ -72,6 +72,32 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
         server.wait(30)
 
 
+@pytest.fixture(scope="session")
+def serving_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the models of `tests/support/serving_models.py`."""
+    root = tmp_path_factory.mktemp("m")
+    command = [sys.executable, "-m", "tests.support.serving_models", str(root)]
+    subprocess.run(command, check=True, capture_output=True, timeout=START_SECONDS)
+    return root
+
+
+@pytest.fixture(scope="session")
+def serving_peers(serving_models: Path) -> Iterator[Path]:
+    """The same directory, with a socket of ours and one of MLflow's beside every model; see `serving_peers.py`."""
+    command = [sys.executable, "-m", "tests.support.serving_peers", str(serving_models)]
+    log = serving_models / "peers.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdin is not None
+        said = process.stdout.readline()
+        assert said == b"ready\n", log.read_text()[-2000:]
+        yield serving_models
+        process.stdin.close()
+
+
 def free_port() -> int:
     """A TCP port that nobody listened on a moment ago."""
     with socket.socket() as probe:

@@ -195,31 +195,6 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the saved models."""
-    root = tmp_path_factory.mktemp("m")
-    command = [sys.executable, "-m", "tests.support.serving_models", str(root)]
-    subprocess.run(command, check=True, capture_output=True, timeout=90)
-    return root
-
-
-@pytest.fixture(scope="module")
-def peers(models: Path) -> Iterator[Path]:
-    """Both servers for every model."""
-    command = [sys.executable, "-m", "tests.support.serving_peers", str(models)]
-    with (
-        (models / "peers.log").open("wb") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
-    ):
-        assert process.stdout is not None
-        assert process.stdin is not None
-        said = process.stdout.readline()
-        assert said == b"ready\n", (models / "peers.log").read_text()[-2000:]
-        yield models
-        process.stdin.close()
-
-
 def client_of(root: Path, model: str, side: str) -> httpx.Client:
     """A client of one side."""
     transport = httpx.HTTPTransport(uds=str(root / f"{model}.{side}"))
@@ -267,9 +242,9 @@ def compared(ours: httpx.Response, theirs: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_same_answers(peers: Path, model: str) -> None:
+def test_the_same_answers(serving_peers: Path, model: str) -> None:
     different, predicted = [], 0
-    with client_of(peers, model, "ours") as ours, client_of(peers, model, "theirs") as theirs:
+    with client_of(serving_peers, model, "ours") as ours, client_of(serving_peers, model, "theirs") as theirs:
         for kind, body in bodies(model):
             left, right = (
                 side.post("/invocations", content=body, headers={"content-type": kind}) for side in (ours, theirs)
@@ -283,9 +258,9 @@ def test_the_same_answers(peers: Path, model: str) -> None:
     assert predicted > 3
 
 
-def test_beside_the_real_command(models: Path, peers: Path, tmp_path: Path) -> None:
+def test_beside_the_real_command(serving_models: Path, serving_peers: Path, tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(models / "linear")]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(serving_models / "linear")]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with (tmp_path / "log").open("wb") as log:
@@ -296,7 +271,7 @@ def test_beside_the_real_command(models: Path, peers: Path, tmp_path: Path) -> N
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as theirs:
             eventually(lambda: answers(theirs), 60, "mlflow models serve answers")
-            with client_of(peers, "linear", "ours") as ours:
+            with client_of(serving_peers, "linear", "ours") as ours:
                 for form in (*every_form(ROW, ROW), {"inputs": [ROW | {"a": MARK}]}, {}):
                     left, right = (side.post("/invocations", json=form) for side in (ours, theirs))
                     assert compared(left, right) == "", form
