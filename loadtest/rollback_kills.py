@@ -104,10 +104,12 @@ def play(rig: Rig, what: What, whom: Whom, pause: float) -> list[str]:
         time.sleep(pause)
         _kill(rig, whom, traffic)
         provoked.join()
-        decided = _settle(rig)
+        _settle(rig)
         traffic.stop()
+    # What workers had still to tell when control came back may have decided something since the last look.
+    decided = _settle(rig)
     wrong = [f"clients saw {len(traffic.failed)} failures"] if traffic.failed and whom == "control" else []
-    return [*wrong, *_judge(rig, what, rig.entries()[before:], decided)]
+    return [*wrong, *_judge(what, rig.entries()[before:], decided)]
 
 
 def _provoke(rig: Rig, what: What) -> threading.Thread:
@@ -148,7 +150,7 @@ def _settle(rig: Rig) -> dict[str, Any]:
     return eventually(in_force, 20, "its state is in force")
 
 
-def _judge(rig: Rig, what: What, entries: list[dict[str, Any]], shown: dict[str, Any]) -> list[str]:
+def _judge(what: What, entries: list[dict[str, Any]], shown: dict[str, Any]) -> list[str]:
     """Rule 2: what the trail and the state do not agree on."""
     actions = [entry["action"] for entry in entries]
     expected = "promote" if what == "promote" else "rollback"
