@@ -92,5 +92,9 @@ def _shown(value: float) -> str:
     return text
 
 
-_number = lru_cache(maxsize=16_384)(_shown)
-"""For counts, of which the same come again and again."""
+_remembered = lru_cache(maxsize=16_384)(_shown)
+
+
+def _number(value: float) -> str:
+    """For counts, of which the same come again and again. Zero is not remembered: -0.0 would pass for it."""
+    return _remembered(value) if value else _shown(value)
