@@ -28,6 +28,8 @@ from router.gitops.source import Checkout, Source
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 10.0
+NO_COMMIT = "none"
+"""The revision of a look while no commit could be read yet."""
 
 
 class GitReader:
@@ -154,7 +156,7 @@ class GitReader:
             changes = tuple(self._or_last_good(Change(name, problems=problems)) for name in tuple(self._last_good))
             self._seen = {f"{MODELS}/{change.model}{SUFFIX}": "last good" for change in changes}
             self._first = False
-        return Look(changes, (*self._problems, *problems), self._commit[:12])
+        return Look(changes, (*self._problems, *problems), self._commit[:12] or NO_COMMIT)
 
     def _problem(self, message: str) -> Problem:
         return Problem(f"git {self._source.remote.branch}", 1, 1, "", message)

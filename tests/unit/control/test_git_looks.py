@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from router.clock import SystemClock
-from router.control.git_looks import GitReader, GitWatch
+from router.control.git_looks import NO_COMMIT, GitReader, GitWatch
 from router.control.reload import Change, Look
 from router.gitops.source import Source, remote_of
 from tests.support.configs import commit, git, new_repository, text_of, write_model
@@ -165,6 +165,7 @@ def test_a_start_with_nothing_at_all_goes_on_with_the_last_good_texts(remote: Re
     reader = remote.reader({"fraud": text_of(), "ancient": text_of("ancient")})
     look = reader.look()
     assert [(change.model, change.restored) for change in look.changes] == [("fraud", True), ("ancient", True)]
+    assert look.revision == NO_COMMIT
     assert reader.look().changes == ()
     (remote.folder / "away").rename(remote.work)
     changes = {change.model: change for change in reader.look().changes}
