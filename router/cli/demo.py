@@ -193,6 +193,7 @@ def _compare(scene: Scene, rows: HeldOut, console: Console) -> list[Told]:
         task = progress.add_task("sending every held-out row", total=len(visits))
         seen = asyncio.run(send(visits, rows, _PATH, lambda _: progress.advance(task)))
     console.print(demo_report.comparison(seen, declared))
+    _check_loaded(scene)
     demo_report.check(seen, declared)
     return seen
 
@@ -214,6 +215,7 @@ def _move(stage: Stage, scene: Scene, rows: HeldOut, seen: Sequence[Told], conso
     console.print(f"editing {scene.model_file}: {EDITED_REGION} {_shown(EDITED)}, under traffic")
     edited, after = _edit_under_traffic(scene, rows, console)
     stage.check()
+    _check_loaded(scene)
     failed = [told for told in after if told.fault]
     if failed:
         raise UpstreamError(f"{len(failed)} requests failed around the edit", hint=f"the first: {failed[0].fault}")

@@ -44,7 +44,7 @@ def test_a_prediction_goes_through_and_status_shows_it(tmp_path: Path) -> None:
             assert shown.returncode == 0, shown.stderr
             _, row = shown.stdout.splitlines()
             assert row.split()[:5] == ["fraud", "default", "v1", "stable", "ready"]
-            assert row.split()[5:] == ["100", "%"] * 3 + ["1", "0"]
+            assert row.split()[5:] == ["100", "%"] * 3 + ["1", "0", "-"]
             assert json.loads(status(router, "fraud", "-o", "json").stdout)["model"] == "fraud"
             unknown = status(router, "nothing")
             assert unknown.returncode == 1
