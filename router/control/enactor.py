@@ -90,7 +90,8 @@ class Enactor:
             StoreError: the store refuses, and nothing was changed.
         """
         record = await (self._roll_back(step) if step.at_once else self._advance(step))
-        log.info("model %s: %s", step.canary.model, step.decision.reason)
+        level = logging.WARNING if step.decision.move == "rollback" else logging.INFO
+        log.log(level, "model %s: %s", step.canary.model, step.decision.reason)
         self._tell_of(step, record)
         return record
 

@@ -76,14 +76,16 @@ def sentence(reading: GuardReading) -> str:
     """Where `reading` stands, in one sentence with its numbers."""
     evidence = f"evidence {_number(reading.e)}, needed {_number(reading.threshold)}"
     ours, stables = _percent(reading.observed_canary), _percent(reading.observed_stable)
+    # Bad requests are told at once, all requests ten times a second.
+    n_canary, n_stable = max(reading.n_canary, reading.bad_canary), max(reading.n_stable, reading.bad_stable)
     totals = (
-        f"{reading.bad_canary} of {reading.n_canary} requests of the canary and {reading.bad_stable} of "
-        f"{reading.n_stable} of stable since its start"
+        f"{reading.bad_canary} of {n_canary} requests of the canary and {reading.bad_stable} of "
+        f"{n_stable} of stable since its start"
     )
     match reading.guard:
         case "absolute":
             return (
-                f"absolute: {reading.bad_canary} of {reading.n_canary} requests of the canary failed ({ours}), by now "
+                f"absolute: {reading.bad_canary} of {n_canary} requests of the canary failed ({ours}), by now "
                 f"more than error_rate.max allows: {evidence}"
             )
         case "sample_ratio":
