@@ -103,10 +103,10 @@ _GOOD = Rates(rejection=0.01, slow=slow_share(0.5, 1.0))
 _HOUR = Phase(3600.0, stable=_EVEN, canary=_GOOD, batch=30.0)
 
 
-def _shared(failure: float, seconds: float, *, times: int) -> tuple[Phase, ...]:
+def _shared(failure: float, seconds: float, *, times: int, weight: float = 10.0) -> tuple[Phase, ...]:
     """A day in which both arms fail alike, `times` times, `seconds` each."""
-    quiet = Phase((DAY - times * seconds) / (times + 1), batch=30.0)
-    both = Phase(seconds, stable=Rates(failure), canary=Rates(failure), batch=1.0)
+    quiet = Phase((DAY - times * seconds) / (times + 1), weight, batch=30.0)
+    both = Phase(seconds, weight, stable=Rates(failure), canary=Rates(failure), batch=0.1)
     return (*(quiet, both) * times, quiet)
 
 
@@ -135,4 +135,8 @@ CASES: tuple[Case, ...] = (
          poison=Poison(5, 60.0)),
     Case("sticky-50", "identical, sticky, 24 h 1-10-50, fifty users always fail", "rolled back", 6, _ramp(), 2000,
          poison=Poison(50, 300.0)),
+    Case("shared-all-50", "the same at a weight of 50 %, three times a minute", "rolled back", 6,
+         _shared(1.0, 60.0, times=3, weight=50.0), 2000),
+    Case("absolute-late", "alone at 100 %, all fail after 72 000 good requests", "median", 15,
+         (Phase(3600.0, 100.0, batch=30.0), Phase(600.0, 100.0, canary=Rates(1.0))), 1000),
 )  # fmt: skip

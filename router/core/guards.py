@@ -4,7 +4,8 @@ Rules:
 1. Each guard has its share of the false alarms that are allowed: it fires at evidence of 1 / (share · `false_alarm`).
    What a guard demands beyond that can only lower false alarms. A guard that fired stays fired.
 2. The absolute guard counts every request. It looks away while stable fails at least half as often as the limit allows:
-   such an outage is not the canary's. Where stable runs beside the canary, a few sticky keys alone do not move it.
+   such an outage is not the canary's; stable's requests since the canary's failures began must show that there is none.
+   Where stable runs beside the canary, a few sticky keys alone do not move it.
 3. Successes are counts. Several workers' batches may come in any order; events keep the order within their batch.
 4. The split itself is watched as well; an alarm there tells of a router that is wrong, never of a canary.
 5. Evidence about other limits is no evidence about these: what they concern starts anew.
@@ -32,7 +33,11 @@ SHARES = {"errors": 0.4, "rejections": 0.1, "latency": 0.25, "absolute": 0.1}
 FEW_KEYS = 8
 """So many different sticky keys must be among the last failures before the absolute guard takes notice of them."""
 
+WITNESSES = 10
+"""So many requests of stable, since the canary's last failures began, must show that it is not failing as well."""
+
 _LAST_FAILURES = 20
+_SPAN = 10
 
 
 class GuardLimits(msgspec.Struct, frozen=True):
@@ -60,7 +65,10 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class EvidenceState(msgspec.Struct, frozen=True):
-    """Everything gathered about one canary config, for the store."""
+    """Everything gathered about one canary config, for the store.
+
+    `uncounted` are, by region, the failures that were told and whose requests were not counted yet.
+    """
 
     subject: Subject
     limits: GuardLimits
@@ -75,18 +83,40 @@ class EvidenceState(msgspec.Struct, frozen=True):
     absolute_fired: bool
     promotion: BetState
     assignments: AssignmentState
+    uncounted: dict[str, int] = {}
 
 
 class _Region:
-    """One region's part: how stable does there, and what of the canary's was not bet on yet by the absolute guard."""
+    """One region's part: what the absolute guard has not bet on yet, and how stable does there.
 
-    __slots__ = ("bad", "canary", "good", "stable")
+    `n` and `failed` count stable's requests and failures. `last` has the canary's last failures: each one's key (below
+    0 where it has none) and those counts at that moment. `alone`: the last one came where no stable ran beside it.
+    """
+
+    __slots__ = ("alone", "bad", "canary", "failed", "good", "last", "n", "stable")
 
     def __init__(self) -> None:
         self.stable = Recent()
         self.canary = Recent()
         self.good = 0
         self.bad = 0
+        self.n = 0
+        self.failed = 0
+        self.last: deque[tuple[int, int, int]] = deque(maxlen=_LAST_FAILURES)
+        self.alone = False
+
+    def many_failed(self) -> bool:
+        """Whether the canary's last failures are more than a few users'; one without a key is a draw of its own."""
+        keys = [key for key, _, _ in self.last]
+        return all(key < 0 for key in keys) or len(set(keys)) >= FEW_KEYS
+
+    def stable_held(self, limit: float, now: float) -> bool:
+        """Whether stable was seen to fail less often than `limit` since the canary's last failures began."""
+        if self.alone or not self.stable.requests(now):
+            return True
+        _, n, failed = self.last[-min(len(self.last), _SPAN)]
+        seen = self.n - n
+        return seen >= WITNESSES and self.failed - failed < limit * seen
 
 
 class CanaryEvidence:
@@ -128,7 +158,6 @@ class CanaryEvidence:
         self._absolute = Absolute(limits.error_rate_max)
         self._absolute_bad = 0
         self._absolute_fired = False
-        self._last_keys: deque[int] = deque(maxlen=_LAST_FAILURES)
         self._looks_away: set[str] = set()
         self._promotion = NonInferiority(tolerance)
         self._regions: dict[str, _Region] = {}
@@ -184,10 +213,13 @@ class CanaryEvidence:
 
     def _count(self, canary: bool, region_name: str, ours: int, stables: int, n: int, now: float) -> None:
         region = self._region(region_name)
-        (region.canary if canary else region.stable).add(n, 0, now)
         if canary:
+            region.canary.add(n, 0, now)
             self.requests += n
             region.good += n
+        else:
+            region.stable.add(n, 0, now)
+            region.n += n
         if ours <= 0 or stables <= 0:
             return
         if canary:
@@ -220,9 +252,12 @@ class CanaryEvidence:
         if canary:
             region.bad += 1
             self._absolute_bad += 1
-            self._last_keys.append(event.key if event.key and pi < 1.0 else -self._absolute_bad)
+            region.alone = pi >= 1.0
+            key = -self._absolute_bad if region.alone or not event.key else event.key
+            region.last.append((key, region.n, region.failed))
         else:
             region.stable.add(0, 1, now)
+            region.failed += 1
         # Speaking for promotion, a key of stable counts once; against it, every failure of the canary does.
         if canary or not event.key or self._errors.keys.unspent(event.key):
             self._promotion.on_bad(canary, pi)
@@ -236,19 +271,15 @@ class CanaryEvidence:
             good, bad = max(0, region.good - region.bad), region.bad
             # A failure may be told before its request is counted; then the count that comes is of no success.
             region.good, region.bad = min(0, region.good - region.bad), 0
+            half = self.limits.error_rate_max / 2.0
             self._looks_away.discard(name)
-            if region.stable.failing(self.limits.error_rate_max / 2.0, now):
+            if region.stable.failing(half, now):
                 self._looks_away.add(name)
                 continue
             self._absolute.observe(good, bad)
             if bad and not self._absolute_fired:
                 enough = self._absolute.log_e >= log(_threshold(self.limits, "absolute"))
-                self._absolute_fired = enough and self._many_failed()
-
-    def _many_failed(self) -> bool:
-        """Whether the last failures are more than a few users'; a failure without a key is a draw of its own."""
-        keys = self._last_keys
-        return all(key < 0 for key in keys) or len(set(keys)) >= FEW_KEYS
+                self._absolute_fired = enough and region.many_failed() and region.stable_held(half, now)
 
     def readings(self) -> tuple[GuardReading, ...]:
         """Where every guard stands, the alarm about the split and what speaks for promotion among them."""
@@ -290,6 +321,7 @@ class CanaryEvidence:
             absolute_fired=self._absolute_fired,
             promotion=self._promotion.state(),
             assignments=self._assignments.state(),
+            uncounted={name: -region.good for name, region in self._regions.items() if region.good < 0},
         )
 
     def restore(self, state: EvidenceState) -> None:
@@ -311,6 +343,8 @@ class CanaryEvidence:
         self._absolute_bad = state.absolute_bad
         self._absolute_fired = state.absolute_fired
         self._assignments.restore(state.assignments)
+        for name, failures in state.uncounted.items():
+            self._region(name).good = -failures
         if state.tolerance == self.tolerance:
             self._promotion.restore(state.promotion)
 

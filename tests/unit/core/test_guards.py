@@ -156,6 +156,17 @@ def test_an_outage_of_both_is_not_the_canarys() -> None:
     assert reading(evidence, "absolute").note == ""
 
 
+def test_the_first_failures_of_an_outage_of_both_are_not_the_canarys_either() -> None:
+    evidence = gathered()
+    requests(evidence, 0, 5000, weight=5000)
+    evidence.observe([counted(canary(5000), 20)], [bad(canary(5000), FAILURE)] * 20, 1000.0)
+    assert reading(evidence, "absolute").e > 1e6
+    assert "absolute" not in fired(evidence)
+
+    evidence.observe([counted(canary(5000), 1), counted(stable(5000), 10)], [bad(canary(5000), FAILURE)], 1001.0)
+    assert "absolute" in fired(evidence)
+
+
 def test_an_outage_of_one_region_does_not_blind_the_guard_in_another() -> None:
     evidence = gathered()
     evidence.observe([counted(stable(region="eu"), 100)], [bad(stable(region="eu"))] * 100, 1000.0)
@@ -178,6 +189,7 @@ def test_each_sticky_key_brings_one_event_whichever_version_it_was_on() -> None:
 def test_one_busy_user_who_always_fails_does_not_roll_back() -> None:
     evidence = gathered(sticky=True)
     evidence.observe([counted(canary(), 100)], [bad(canary(), FAILURE, 7)] * 90, 1000.0)
+    requests(evidence, 10, 90)
     assert reading(evidence, "absolute").e > 1e6
     assert fired(evidence) == []
 

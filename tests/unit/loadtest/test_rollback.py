@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from loadtest.rollback import report
-from loadtest.rollback.play import SUBJECT, Ended, arms_of, play
+from loadtest.rollback.play import Ended, play
 from loadtest.rollback.scenario import CASES, Case, Phase, Poison, Rates, slow_share
 from loadtest.rollback.traffic import draw, draw_sticky
-from router.core.guards import CanaryEvidence, GuardLimits
-from router.core.outcome import FAILURE, SLOW, ArmBatch, BadEvent
+from router.core.outcome import FAILURE, SLOW
 
 
 def case(name: str) -> Case:
@@ -30,6 +30,7 @@ def played(name: str, runs: int) -> report.Row:
     [
         ("dead", 40), ("errors-20", 150), ("errors-5", 100), ("rejected", 40), ("late-100", 15), ("late-20", 25),
         ("slow", 60), ("same-slow-pace", 40), ("sticky-5", 2), ("shared-all", 1),
+        ("shared-all-50", 10), ("absolute-late", 20),
     ],
 )  # fmt: skip
 def test_what_must_be_is_reached(name: str, runs: int) -> None:
@@ -74,18 +75,10 @@ def test_twice_as_slow_is_slow_more_often() -> None:
 
 
 def test_one_bad_event_costs_control_less_than_50_microseconds() -> None:
-    canary, stable = arms_of(10.0)
-    events = [BadEvent(canary if n % 10 == 0 else stable, FAILURE | SLOW, n + 1, 0.1) for n in range(5000)]
-    counts = [ArmBatch(canary, ((500, "failure", True, 1),))]
-    best = float("inf")
-    for _ in range(3):
-        evidence = CanaryEvidence(GuardLimits(), True, SUBJECT)
-        began = time.process_time()
-        for number, event in enumerate(events):
-            evidence.observe(counts, (event,), 1000.0 + number)
-        best = min(best, (time.process_time() - began) / len(events))
+    # In a process of its own: what measures coverage would be measured as well.
+    told = subprocess.run([sys.executable, "-m", "loadtest.rollback.cost"], capture_output=True, text=True, check=True)
 
-    assert best < 50e-6
+    assert 0.0 < float(told.stdout.split()[0]) < 50.0
 
 
 def test_the_report_says_what_was_held_and_what_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,4 +94,6 @@ def test_the_report_says_what_was_held_and_what_not(tmp_path: Path, capsys: pyte
 
     assert capsys.readouterr().out.count("NOT held") == 2
     assert [one["held"] for one in written] == [False, False, True]
-    assert (rows[0].reached, rows[0].early, rows[1].reached) == (950.0, 1, float("inf"))
+    assert report.earlier(tmp_path / "rollback.json") == rows
+    assert report.earlier(tmp_path / "none.json") == []
+    assert (rows[0].reached, rows[0].early, rows[1].reached) == (950.0, 1, None)
