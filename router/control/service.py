@@ -136,6 +136,7 @@ class Control:
         self._kept_texts: dict[str, str] = {}
         self._was_ready = False
         self._holding = False
+        self._decided = asyncio.Event()
 
     async def start(self) -> None:
         """Starts every part; returns at once, long before there is anything to serve."""
@@ -194,6 +195,7 @@ class Control:
 
     def _steered(self, models: Collection[str]) -> None:
         self._act(self.controller.steered(models))
+        self._decided.set()
 
     def _in_force(self, model: str) -> ModelConfig | None:
         known = self.controller.models.get(model)
@@ -311,9 +313,18 @@ class Control:
         while True:
             await changed.wait()
             changed.clear()
+            self._decided.clear()
             frame = await asyncio.to_thread(self.workers.whole)
             await asyncio.to_thread(snapshots.write, self.setup.run / "snapshot.bin", frame)
-            await self.clock.sleep(SNAPSHOT_SECONDS)
+            # A decision waits for no pause: where the store refuses, a control that starts anew has it from here.
+            pauses = [
+                asyncio.ensure_future(pause) for pause in (self.clock.sleep(SNAPSHOT_SECONDS), self._decided.wait())
+            ]
+            try:
+                await asyncio.wait(pauses, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pause in pauses:
+                    pause.cancel()
 
     async def _sweep(self) -> None:
         while True:

@@ -30,7 +30,7 @@ from tests.support.wait import eventually
 PROGRAM = (sys.executable, "-m", "router.cli")
 ROOT = Path(__file__).parents[2]
 UP_WITHIN = 20.0
-READY_WITHIN = 60.0
+READY_WITHIN = 100.0
 STOPPED_WITHIN = 40.0
 
 
