@@ -28,10 +28,12 @@ ADAPTS = 0.2
 class Congestion:
     """One endpoint's pace. Times are monotonic seconds, handed in; `answers` and `took` are running totals."""
 
-    __slots__ = ("_answers", "_asked", "_noted", "_since", "_spans", "_took", "unhurried")
+    __slots__ = ("_answers", "_asked", "_noted", "_since", "_spans", "_took", "crowded", "unhurried")
 
     def __init__(self) -> None:
         self.unhurried = 0.0
+        self.crowded = False
+        """Whether the last answer hung on how many requests are under way; if not, it holds for the next ones, too."""
         self._asked = float("-inf")
         self._since = 0.0
         self._answers = 0
@@ -78,11 +80,13 @@ class Congestion:
             if done and not self.unhurried:
                 self.unhurried = latency
             self._begin(now, answers, took)
+        self.crowded = False
         if len(self._spans) < 2:
             return True
         (one_rate, one_latency), (rate, latency) = self._spans
         if min(one_latency, latency) <= HURRIED * self.unhurried:
             return True
+        self.crowded = True
         return in_flight < max(one_rate, rate) * patience
 
     def _begin(self, now: float, answers: int, took: float) -> None:

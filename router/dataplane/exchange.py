@@ -36,87 +36,22 @@ from router.dataplane.framing import (
 )
 from router.dataplane.headers import COOKIE, ENCODING, LENGTH
 from router.dataplane.problems import STATUS_LINES, Problem, Problems, render, status_line
-from router.dataplane.routes import LiveArm, Match, Peer, choose
+from router.dataplane.routes import choose
+from router.dataplane.state import ExchangeState
 from router.dataplane.streams import UPLOAD
 from router.dataplane.timers import NEVER
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
-
-    from router.dataplane.protocol import ClientConnection
-    from router.dataplane.routes import Route
     from router.dataplane.upstream import UpstreamConnection
 
 CLIENT_GONE = 499
 """The code recorded where the client saw none; nginx's, since RFC 9110 has none for it."""
 
 
-class Exchange:
-    """One request on its way. The class holds the defaults: an instance sets only what it needs to."""
+class Exchange(ExchangeState):
+    """One request on its way."""
 
-    # What the client's connection found.
-    method: bytes
-    target: bytes
-    lines: list[bytes]
-    seen: int
-    request_id: bytes
-    forwarded: bytes
-    special: Mapping[int | bytes, bytes] = {}
-    fault: Problem | None = None
-    version_11 = True
-    length = 0
-    rest: bytes = b""
-    whole = False
-    keep_alive = True
-
-    # Where it is to go.
-    route: Route
-    match: Match
-    picked: LiveArm | None = None
-    overridden = False
-    dispatched = False
-    continue_awaited = False
-    start = 0.0
-    deadline = NEVER
-    timeout_line: bytes = b""
-
-    # Its body.
-    body: bytes = b""
-    body_bytes = 0
-    held = 0
-    pending: list[bytes] | None = None
-    taken = False
-    streaming = False
-
-    # The attempt under way, and those before.
-    arm: LiveArm
-    peer: Peer
-    connection: UpstreamConnection | None = None
-    connecting: asyncio.Task[None] | None = None
-    attempts = 0
-    attempt_deadline = NEVER
-    sent_at = 0.0
-    upstream_time = 0.0
-    failed_peer: Peer | None = None
-    retries = 0
-    fallback_reason = ""
-    told = 0
-
-    # Its answer.
-    code = 0
-    relaying = False
-    chunked_out = False
-    suspicious: bytes | None = None
-    finished = False
-
-    def __init__(self, client: ClientConnection) -> None:
-        self.client = client
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the head announces a body."""
-        return self.length > 0 or bool(self.seen & ENCODING)
+    __slots__ = ()
 
     # -- begin
 
@@ -236,7 +171,11 @@ class Exchange:
         client = self.client
         pool = peer.pool
         self.peer = peer
-        if pool.in_flight >= pool.busy and pool.is_full(now, min(self.route.attempt_timeout, self.deadline - now)):
+        if (
+            pool.in_flight >= pool.busy
+            and (now >= pool.roomy_until or pool.in_flight >= pool.limit)
+            and pool.is_full(now, min(self.route.attempt_timeout, self.deadline - now))
+        ):
             recovery.overloaded(self)
             return
         pool.in_flight += 1

@@ -21,8 +21,8 @@ import msgspec
 from router.core.outcome import Arm
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.dataplane.headers import key_of
+from router.dataplane.pool import Pool, Pools
 from router.dataplane.timers import NEVER, Steps
-from router.dataplane.upstream import Pool, Pools
 
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3.0

@@ -2,26 +2,18 @@
 
 Rules:
 1. A connection carries one exchange at a time and goes back to its pool only after a response that ended cleanly.
-2. It is kept idle for less time than servers keep theirs, so that a reused one is rarely dead: for half as long as
-   the server was seen to keep one lately.
-3. Bytes that nobody asked for end a connection: they must never become the answer to the next request.
-4. What a model server sends is parsed strictly; framing and hop-by-hop headers end here.
-5. Opening a connection is the only step that needs a task; it is cancelled with the attempt that wanted it.
+2. Bytes that nobody asked for end a connection: they must never become the answer to the next request.
+3. What a model server sends is parsed strictly; framing and hop-by-hop headers end here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
-from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from router.core.congestion import BUSY, Congestion
-from router.core.ejection import EndpointHealth
-from router.core.snapshot import Endpoint
 from router.dataplane import headers
 from router.dataplane.headers import (
     CONNECTION,
@@ -33,14 +25,12 @@ from router.dataplane.headers import (
     without,
 )
 from router.dataplane.problems import Problems
-from router.dataplane.repeat import Form, Forms, Reading, learn
-from router.dataplane.trust import Trust
+from router.dataplane.repeat import learn
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
+    from router.dataplane.pool import Pool
 
-KEEP_IDLE = 3.0
-RECOVER_IDLE = 0.001
 MAX_IDLE = 256
 MAX_HEAD = 128 * 1024
 _JSON = re.compile(rb"^content-type:[^\r]*json", re.IGNORECASE | re.MULTILINE)
@@ -51,27 +41,34 @@ _KNOWN = _NAMES.known
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one endpoint, and the response that is being read from it."""
 
-    exchange: Exchange | None = None
+    __slots__ = (
+        "__weakref__", "_due", "body", "complete", "exchange", "head_bytes", "head_done", "head_lines", "idle_since",
+        "keep_alive",
+        "length", "lines", "nominated", "on_body", "on_message_begin", "parser", "pool", "seen", "status", "transport",
+        "used",
+    )  # fmt: skip
+
     transport: asyncio.Transport
-    idle_since = 0.0
-    head_bytes = 0
-    status = 0
-    seen = 0
-    head_done = False
-    head_lines = 0
-    complete = False
-    keep_alive = False
-    used = False
-    length: bytes = b""
-    nominated: frozenset[bytes] = frozenset()
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.head_bytes = 0
+        self.status = 0
+        self.seen = 0
+        self.head_done = False
+        self.head_lines = 0
+        self.complete = False
+        self.keep_alive = False
+        self.used = False
+        self.length = b""
+        self.nominated: frozenset[bytes] = frozenset()
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         # The parser calls these two in C: a Python method for each would cost more than all the rest here.
         self.on_body = self.body.append
-        # One message is due; a further one finds nothing to pop, and the error ends the parsing (rule 3).
+        # One message is due; a further one finds nothing to pop, and the error ends the parsing (rule 2).
         self._due: list[bool] = [True]
         self.on_message_begin = self._due.pop
         self.parser = HttpResponseParser(self)
@@ -86,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Part of a response."""
         exchange = self.exchange
         if exchange is None:
-            self.close()  # rule 3
+            self.close()  # rule 2
             return
         begins = bool(self._due)
         if begins:
@@ -96,7 +93,11 @@ class UpstreamConnection(asyncio.Protocol):
             if form is not None and exchange.whole and exchange.method != b"HEAD":
                 found = form.read(data)
                 if found is not None:
-                    self._repeats(form, found)
+                    # A whole response of a known form: the parser has seen nothing of it.
+                    self.lines, _, body = found
+                    self.body.append(body)
+                    self.status = form.status
+                    self.head_done = self.complete = self.keep_alive = True
                     exchange.response_arrived(self)
                     return
         try:
@@ -105,7 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
             if not self.complete:
                 exchange.attempt_failed(self, Problems.GARBLED)
                 return
-            self.keep_alive = False  # rule 3
+            self.keep_alive = False  # rule 2
         if self.head_done:
             if begins and self.complete and self.keep_alive:
                 self._learn(data)
@@ -114,15 +115,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.head_bytes += len(data)
             if self.head_bytes > MAX_HEAD:
                 exchange.attempt_failed(self, Problems.GARBLED)
-
-    def _repeats(self, form: Form, found: Reading) -> None:
-        """A whole response of a known form has come; the parser has seen nothing of it."""
-        self.lines, _, body = found
-        self.status = form.status
-        self.seen = LENGTH
-        self.head_lines = len(self.lines)
-        self.body.append(body)
-        self.head_done = self.complete = self.keep_alive = True
 
     def _learn(self, data: bytes) -> None:
         """The parser has read a whole response: the next ones may be like it."""
@@ -275,161 +267,3 @@ class UpstreamConnection(asyncio.Protocol):
         """Breaks the cycles between a closed connection, its parser and its callbacks."""
         self.exchange = None
         del self.parser, self.on_body, self.on_message_begin
-
-
-class Pool:
-    """The connections to one endpoint, and how the endpoint has done."""
-
-    def __init__(self, endpoint: Endpoint, pools: Pools) -> None:
-        self.endpoint = endpoint
-        self.idle: list[UpstreamConnection] = []
-        self.in_flight = 0
-        self.health = EndpointHealth()
-        self.forms = Forms()
-        self.limit = pools.in_flight_per_endpoint
-        self.busy = min(BUSY, self.limit)
-        """From so many requests under way on `is_full` has to be asked."""
-        self.answers = 0
-        self.took = 0.0
-        self.keep_idle = KEEP_IDLE
-        self._closes_early = False
-        self._congestion = Congestion()
-        self._pools = pools
-
-    def is_full(self, now: float, left: float) -> bool:
-        """Whether it should get no further request that can wait for `left` seconds."""
-        return self.in_flight >= self.limit or not self._congestion.has_room(
-            now, self.in_flight, self.answers, self.took, left
-        )
-
-    def take(self, now: float) -> UpstreamConnection | None:
-        """An idle connection that is still good, the one used last first."""
-        idle = self.idle
-        while idle:
-            connection = idle.pop()
-            if now - connection.idle_since < self.keep_idle and not connection.transport.is_closing():
-                return connection
-            connection.close()
-        return None
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        """A connection has closed."""
-        if connection in self.idle:
-            self.idle.remove(connection)
-            self.closed_idle(monotonic() - connection.idle_since)
-
-    def closed_idle(self, age: float) -> None:
-        """The server closed a connection that had been idle for `age` seconds (rule 2)."""
-        self.keep_idle = min(self.keep_idle, age / 2)
-        self._closes_early = True
-
-    def sweep(self, now: float) -> None:
-        """Closes what was idle for too long, and learns: call it about once a second."""
-        self._congestion.note(now, self.answers, self.took)
-        if self._closes_early:
-            self._closes_early = False
-        elif self.keep_idle < KEEP_IDLE:
-            # A server that was restarted closed them all once, whatever their age: that is forgotten within seconds.
-            self.keep_idle = min(KEEP_IDLE, 2 * self.keep_idle + RECOVER_IDLE)
-        self.close_idle(now - KEEP_IDLE)
-
-    def close_idle(self, before: float = float("inf")) -> None:
-        """Closes what is idle since a moment before `before`."""
-        keep = [connection for connection in self.idle if connection.idle_since > before]
-        if len(keep) < len(self.idle):
-            old = set(self.idle) - set(keep)
-            self.idle = keep
-            for connection in old:
-                connection.close()
-
-    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Opens a connection and hands it to `exchange`, or tells it why there is none."""
-        return self._pools.loop.create_task(self._connect(exchange))
-
-    async def _connect(self, exchange: Exchange) -> None:
-        made: list[UpstreamConnection] = []
-
-        def factory() -> UpstreamConnection:
-            made.append(UpstreamConnection(self))
-            return made[0]
-
-        try:
-            await self._pools.open(self.endpoint, factory)
-        except ssl.SSLError:
-            exchange.connect_failed(Problems.TLS)
-        except OSError:
-            exchange.connect_failed(Problems.REFUSED)
-        except asyncio.CancelledError:
-            for connection in made:
-                if hasattr(connection, "transport"):
-                    connection.abort()
-            raise
-        else:
-            if made[0].transport.is_closing():
-                exchange.connect_failed(Problems.BROKE)
-            else:
-                exchange.connected(made[0])
-
-
-class Pools:
-    """All pools of a worker, by endpoint; two versions on one endpoint share its pool."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, in_flight_per_endpoint: int) -> None:
-        self.loop = loop
-        self.in_flight_per_endpoint = in_flight_per_endpoint
-        self._pools: dict[tuple[str, str, int, str], Pool] = {}
-        self._trust = Trust()
-
-    def get(self, endpoint: Endpoint) -> Pool:
-        """The pool of `endpoint`."""
-        key = (endpoint.network, endpoint.address, endpoint.port, endpoint.server_name)
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool(endpoint, self)
-            if endpoint.network == "tls":
-                self._trust.begin()
-        return pool
-
-    async def open(self, endpoint: Endpoint, factory: type[asyncio.Protocol] | object) -> None:
-        """Opens one connection.
-
-        Raises:
-            OSError: it cannot be opened; `ssl.SSLError` where the certificate does not hold.
-        """
-        make = cast("type[asyncio.Protocol]", factory)
-        if endpoint.network == "unix":
-            await self.loop.create_unix_connection(make, endpoint.address)
-        elif endpoint.network == "tls":
-            context = await self._trust.context()
-            await self.loop.create_connection(
-                make, endpoint.address, endpoint.port, ssl=context, server_hostname=endpoint.server_name
-            )
-        else:
-            await self.loop.create_connection(make, endpoint.address, endpoint.port)
-
-    def ejected(self, now: float) -> set[Pool]:
-        """The endpoints that are left out now."""
-        return {pool for pool in self._pools.values() if pool.health.ejected_until > now}
-
-    def sweep(self, now: float) -> None:
-        """Closes what was idle for too long."""
-        for pool in self._pools.values():
-            pool.sweep(now)
-
-    def prune(self, in_use: set[Pool]) -> bool:
-        """Forgets the pools that neither a route nor a request uses; False where a request still holds one back."""
-        pruned = True
-        for key, pool in list(self._pools.items()):
-            if pool in in_use:
-                continue
-            pool.close_idle()
-            if pool.in_flight:
-                pruned = False
-            else:
-                del self._pools[key]
-        return pruned
-
-    def close(self) -> None:
-        """Closes every idle connection."""
-        for pool in self._pools.values():
-            pool.close_idle()

@@ -32,11 +32,11 @@ from router.core.wire import SnapshotUpdate
 from router.dataplane.headers import RequestNames
 from router.dataplane.limits import Limits
 from router.dataplane.link import Link, read_kept
+from router.dataplane.pool import Pools
 from router.dataplane.protocol import ClientConnection
 from router.dataplane.recorder import Record, Recorder
 from router.dataplane.routes import Compiler, LiveArm, Route, Table
 from router.dataplane.timers import Steps, Wheel
-from router.dataplane.upstream import Pools
 from router.dataplane.witness import Witness
 
 log = logging.getLogger(__name__)

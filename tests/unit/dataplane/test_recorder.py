@@ -10,9 +10,9 @@ from router.core.outcome import ArmBatch, histogram_of
 from router.core.snapshot import Endpoint, ModelRoute, RegionRoute, Target
 from router.core.split import lay_out
 from router.dataplane import recorder
+from router.dataplane.pool import Pools
 from router.dataplane.recorder import Record, Recorder
 from router.dataplane.routes import Compiler, LiveArm
-from router.dataplane.upstream import Pools
 
 
 def arms(count: int) -> tuple[LiveArm, ...]:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.snapshot import Endpoint
+from router.dataplane.pool import Pool, Pools
 from router.dataplane.routes import BadPath, Compiler, RetryBudget, Route, Table, UnknownModel, checked, choose
-from router.dataplane.upstream import Pool, Pools
 from tests.support.dataplane import model, target
 
 ENDPOINTS = tuple(Endpoint("tcp", "127.0.0.1", port, authority=f"server:{port}") for port in (1, 2, 3))

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from router.core.snapshot import Endpoint
+from router.dataplane.pool import Pools
 from router.dataplane.trust import Trust
-from router.dataplane.upstream import Pools
 from tests.support.wait import eventually_async
 
 pytestmark = pytest.mark.anyio
