@@ -22,6 +22,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "openssl": "openssl",
+    "promtool": "prometheus",
     "ssh-keygen": "openssh-client",
     "wrk": "wrk",
 }
