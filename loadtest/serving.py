@@ -28,6 +28,7 @@ from pathlib import Path
 import uvloop
 
 from loadtest.rig import free_port, scratch, wait_for_port
+from router.config.serving import Launch, Serving
 from router.serving import spec
 
 START_SECONDS = 90.0
@@ -175,8 +176,8 @@ def started(command: list[str], env: dict[str, str], log: Path) -> Iterator[int]
 def ours(folder: Path, model: str, *, batching: bool) -> Iterator[Path]:
     """Our server; yields its socket."""
     socket = folder / f"{model}{'' if batching else '-single'}.sock"
-    rows = spec.BATCH_ROWS if batching else 1
-    command, env = spec.command(socket, folder / model, model, "v1", batch_rows=rows)
+    serving = Serving(max_rows=64 if batching else 1)
+    command, env = spec.command(Launch(socket, folder / model, model, "v1", serving))
     with started(command, env, folder / "ours.log"):
         end = time.monotonic() + START_SECONDS
         while not socket.exists():
@@ -192,7 +193,7 @@ def theirs(folder: Path, model: str) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder / model)]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    _, env = spec.command(folder / "x.sock", folder / model, model, "v1")
+    _, env = spec.command(Launch(folder / "x.sock", folder / model, model, "v1"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     with started(command, env | {"PATH": path, "HOME": str(folder)}, folder / "theirs.log"):
         wait_for_port(port, START_SECONDS)

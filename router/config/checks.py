@@ -58,10 +58,10 @@ def _check_version(entry: Entry, report: Report) -> None:
     keys = entries(entry.value)
     _check_exactly_one(entry.value, path, ("model_uri", "upstreams"), report)
     if "model_uri" in keys and "upstreams" not in keys:
-        for key in ("headers", "upstream_model"):
-            if key in keys:
-                at = keys[key].key
-                report.add(at.line, at.column, (*path, key), "is for upstreams, and this version has a model_uri")
+        _refuse(keys, ("headers", "upstream_model"), path, "is for upstreams, and this version has a model_uri", report)
+    if "upstreams" in keys and "model_uri" not in keys:
+        message = "is for a model_uri, and this version has upstreams, which serve as they do"
+        _refuse(keys, ("batching", "processes", "memory", "environment"), path, message, report)
     seen: dict[str, Text] = {}
     for header, value in entries(entry.value, "headers").items():
         _check_exactly_one(value.value, (*path, "headers", header), ("env", "file"), report)
@@ -69,6 +69,13 @@ def _check_version(entry: Entry, report: Report) -> None:
         if first is not value.key:
             message = f"the same header is here twice; the first is in line {first.line}"
             report.add(value.key.line, value.key.column, (*path, "headers", header), message)
+
+
+def _refuse(keys: Mapping[str, Entry], unfit: Iterable[str], path: Path, message: str, report: Report) -> None:
+    for key in unfit:
+        if key in keys:
+            at = keys[key].key
+            report.add(at.line, at.column, (*path, key), message)
 
 
 def _check_exactly_one(node: Node | None, path: Path, keys: tuple[str, str], report: Report) -> None:

@@ -25,6 +25,11 @@ MAX_BODY = 1024**4
 MAX_BUFFER = 64 * 1024**2
 MAX_HOLD = 1000 * 3600.0
 MAX_FALSE_ALARM = 0.1
+MAX_BATCH_ROWS = 65_536
+MAX_BATCH_DELAY = 1.0
+MAX_PROCESSES = 64
+MIN_MEMORY = 16 * 1024**2
+ENVIRONMENTS = ("current", "isolated")
 
 
 def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
@@ -43,6 +48,18 @@ def parse_fallback(text: str) -> bool:
     if text != "stable":
         raise ValueError("can only be 'stable'; leave it out for no fallback")
     return True
+
+
+def _environment(text: str) -> str:
+    if text not in ENVIRONMENTS:
+        raise ValueError(f"must be current or isolated, not {quote(text)}")
+    return text
+
+
+def _some_memory(size: int) -> int:
+    if size < MIN_MEMORY:
+        raise ValueError("is less than 16MiB; leave it out for no limit")
+    return size
 
 
 def _one_line(text: str) -> str:
@@ -251,6 +268,11 @@ Count = Annotated[
     _from_text(scalars.parse_count),
     described({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": scalars.COUNT_PATTERN}]}),
 ]
+BatchRows = Annotated[Count, within(1, MAX_BATCH_ROWS, "must be from 1 to 65536")]
+BatchDelay = Annotated[Duration, within(0, MAX_BATCH_DELAY, "is more than 1s")]
+Processes = Annotated[Count, within(1, MAX_PROCESSES, "must be from 1 to 64")]
+Memory = Annotated[Size, AfterValidator(_some_memory)]
+Environment = Annotated[str, AfterValidator(_environment), described({"enum": list(ENVIRONMENTS)})]
 Latency = Annotated[
     Mapping[Annotated[str, AfterValidator(_quantile)], Multiple],
     AfterValidator(_one_quantile),

@@ -18,10 +18,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from router.config.fields import (
     DEFAULT_REGION,
+    BatchDelay,
+    BatchRows,
     Buffer,
     Confidence,
     Count,
     CredentialHeader,
+    Environment,
     ErrorRate,
     Fallback,
     FalseAlarm,
@@ -29,6 +32,7 @@ from router.config.fields import (
     Latency,
     Margin,
     MaxBody,
+    Memory,
     ModelUri,
     Multiple,
     Name,
@@ -37,6 +41,7 @@ from router.config.fields import (
     Paragraph,
     Patience,
     Points,
+    Processes,
     RolloutRegions,
     SecretFile,
     StableByRegion,
@@ -51,6 +56,7 @@ from router.config.fields import (
     at_least_one_step,
 )
 from router.config.scalars import ALL, parse_quantile
+from router.config.serving import Serving
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_BODY = 10 * 1024 * 1024
@@ -92,6 +98,15 @@ class SecretRef(_Frozen):
     )
 
 
+class Batching(_Frozen):
+    """Requests that wait are predicted together."""
+
+    max_rows: BatchRows = Field(64, description="At most so many rows are predicted together (default 64).")
+    max_delay: BatchDelay = Field(
+        0.0, description="How long the first waits for company while the model is free (default 0s, at most 1s)."
+    )
+
+
 class Version(_Frozen):
     """One version: exactly one of `model_uri` (load) and `upstreams` (forward; by region, `default` for the rest)."""
 
@@ -114,6 +129,32 @@ class Version(_Frozen):
         {}, description="Credentials for the upstreams: header name to {env: NAME} or {file: PATH}."
     )
     upstream_model: Name | None = Field(None, description="What the upstream calls the model, if not by its name here.")
+    batching: Batching | None = Field(
+        None,
+        description="For model_uri: requests that wait are predicted together, once the warm-up has shown that this "
+        "changes no prediction (default: one by one).",
+    )
+    processes: Processes = Field(1, description="For model_uri: how many processes predict (default 1, at most 64).")
+    memory: Memory | None = Field(
+        None, description="For model_uri: what predictions may take in each process, beside the loaded model."
+    )
+    environment: Environment = Field(
+        "current",
+        description="For model_uri: current (default) uses the libraries of the router, isolated builds an environment "
+        "from the model's requirements.",
+    )
+
+    @property
+    def serving(self) -> Serving:
+        """How a loaded version is to be served."""
+        batching = self.batching or Batching(max_rows=1)
+        return Serving(
+            max_rows=batching.max_rows,
+            max_delay=batching.max_delay,
+            processes=self.processes,
+            isolated=self.environment == "isolated",
+            memory=self.memory or 0,
+        )
 
 
 class Stickiness(_Frozen):

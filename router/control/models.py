@@ -3,11 +3,12 @@
 Rules:
 1. A URI is resolved once for a model and pinned; the pin holds, restarts included, for as long as the model's config
    names the URI. So an alias that moves changes nothing until the config does.
-2. One server per pinned version, shared by all regions and models that pin the same.
+2. One server per pinned version and way to serve it, shared by all regions and models that want the same.
 3. What fails is tried again, with growing pauses; after three failures nobody waits for it any more.
 4. At most two models load, and two URIs are resolved, at a time: each is a process that imports for seconds.
 5. A server is stopped only once no config needs it and, for `GRACE_SECONDS`, no route that workers hold sends to it.
-6. Once ready a version stays ready: a server that dies is restarted by the supervisor, and failures are its own.
+6. Once ready a version keeps its weight: a server that dies is restarted by the supervisor, and failures are its own.
+   One that gives itself up, or ends `DOWN_AFTER` times without staying up between, is `down` until it answers again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import httpx
 import msgspec
 
 from router.clock import Clock
+from router.config.serving import Launch, Serving
 from router.control.backoff import Backoff
 from router.control.children import Child, Children
 from router.control.needs import Fact, LoadNeed, Need
@@ -38,6 +40,10 @@ GRACE_SECONDS = 5.0
 PING_SECONDS = 0.1
 LOAD_SECONDS = 600.0
 PREFIX = "pyfunc-"
+GAVE_UP = 3
+"""The exit code of a server that says itself that another try will hardly help."""
+DOWN_AFTER = 3
+DOWN_WINDOW_SECONDS = 60.0
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -83,23 +89,30 @@ class Registry(Protocol):
         ...
 
 
-Command = Callable[[Path, Path, str, str], tuple[Sequence[str], Mapping[str, str]]]
-"""`(socket, model directory, model, version)` → argv and environment of a pyfunc server."""
+Command = Callable[[Launch], tuple[Sequence[str], Mapping[str, str]]]
+"""What to start → argv and environment of a pyfunc server."""
 
 
 @dataclass(slots=True, eq=False)
 class _Server:
     pin: Pin
+    serving: Serving
     socket: Path
     state: State = "warming"
     reason: str = "waits for its turn to load"
     backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: int | None = None
+    down: bool = False
+    ends: list[float] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return self.pin.key + self.serving.key
 
     @property
     def name(self) -> str:
-        return PREFIX + self.pin.key
+        return PREFIX + self.key
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +147,7 @@ class Loader:
         self._command = command
         self._clock = clock
         self._stored_pin = stored_pin
-        self._seen: set[LoadNeed] = set()
+        self._seen: set[tuple[str, str]] = set()
         self._keep_pin = keep_pin
         self._on_change = on_change
         self._resolutions: dict[LoadNeed, _Resolution] = {}
@@ -147,6 +160,8 @@ class Loader:
 
     def want(self, needs: Collection[LoadNeed]) -> None:
         """From now on exactly `needs` are wanted."""
+        # Another way to serve the same URI is no reason to resolve it again.
+        pinned = {(need.model, need.uri): pin for need, pin in self._pins.items()}
         for need in [need for need in self._resolutions if need not in needs]:
             del self._resolutions[need]
             self._pins.pop(need, None)
@@ -154,13 +169,15 @@ class Loader:
         for need in needs:
             if need not in self._resolutions:
                 self._resolutions[need] = _Resolution()
-                self._begin(need)
+                self._begin(need, pinned.get((need.model, need.uri)))
 
-    def _begin(self, need: LoadNeed) -> None:
-        stored = None if need in self._seen else self._stored_pin(need)
-        self._seen.add(need)
-        if stored is not None:
-            self._take(need, stored)
+    def _begin(self, need: LoadNeed, pinned: Pin | None) -> None:
+        named = (need.model, need.uri)
+        if pinned is None and named not in self._seen:
+            pinned = self._stored_pin(need)
+        self._seen.add(named)
+        if pinned is not None:
+            self._take(need, pinned)
         else:
             self._tasks.start(need, lambda: self._resolve(need))
 
@@ -173,11 +190,12 @@ class Loader:
         if pin is None:
             backoff = resolution.backoff
             return Fact("unready" if backoff.failures else "warming", resolution.reason, backoff.given_up)
-        server = self._servers[pin.key]
+        server = self._servers[pin.key + need.serving.key]
         return Fact(
             state=server.state,
             reason=server.reason,
             given_up=server.backoff.given_up,
+            down=server.down,
             endpoints=(Endpoint("unix", str(server.socket)),),
             digest=server.pin.version_digest,
             resolved=pin.resolved,
@@ -206,13 +224,14 @@ class Loader:
 
     def _take(self, need: LoadNeed, pin: Pin) -> None:
         self._pins[need] = pin
-        self._unused_since.pop(pin.key, None)
-        if pin.key not in self._servers:
-            server = _Server(pin, self._sockets / f"{pin.key}.sock")
-            self._servers[pin.key] = server
+        key = pin.key + need.serving.key
+        self._unused_since.pop(key, None)
+        if key not in self._servers:
+            server = _Server(pin, need.serving, self._sockets / f"{key}.sock")
+            self._servers[key] = server
             self._tasks.start(server.name, lambda: self._bring_up(server))
             return
-        self._pins[need] = self._servers[pin.key].pin
+        self._pins[need] = self._servers[key].pin
         self._keep_pin(need, self._pins[need])
 
     async def _bring_up(self, server: _Server) -> None:
@@ -249,7 +268,7 @@ class Loader:
         server.ended.clear()
         model = str(server.pin.resolved.get("name") or "model")
         version = str(server.pin.resolved.get("version") or server.pin.key)
-        argv, env = self._command(server.socket, directory, model, version)
+        argv, env = self._command(Launch(server.socket, directory, model, version, server.serving))
         self._children.run(server.name, argv, env)
         await self._wait_until_it_answers(server)
 
@@ -259,9 +278,7 @@ class Loader:
 
     async def _wait_until_it_answers(self, server: _Server) -> None:
         deadline = self._clock.monotonic() + LOAD_SECONDS
-        async with httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(server.socket)), timeout=5.0, trust_env=False
-        ) as client:
+        async with _client_of(server) as client:
             while not await _answers(client):
                 if server.ended.is_set():
                     raise await asyncio.to_thread(_why_it_ended, server)
@@ -277,13 +294,35 @@ class Loader:
         if child.state == "backoff":
             server.exit = child.exit
             server.ended.set()
-        if server.state == "ready":
-            server.reason = (
-                "" if child.state == "running" else f"its server ended with code {child.exit} and is being restarted"
-            )
+        if server.state == "ready" and child.state == "backoff":
+            server.reason = f"its server ended with code {child.exit} and is being restarted"
+            self._count_end(server)
+        elif server.state == "ready" and not server.down:
+            server.reason = ""
+
+    def _count_end(self, server: _Server) -> None:
+        """Rule 6: gave it itself up, or how often did it end in the last while?"""
+        now = self._clock.monotonic()
+        server.ends = [at for at in server.ends if now - at < DOWN_WINDOW_SECONDS] + [now]
+        if not server.down and (server.exit == GAVE_UP or len(server.ends) >= DOWN_AFTER):
+            server.down = True
+            self._tasks.start(server.name, lambda: self._watch_down(server))
+
+    async def _watch_down(self, server: _Server) -> None:
+        """Says why `server` is down, until it answers again."""
+        server.reason = f"its server does not stay up: {_one_line(await asyncio.to_thread(_why_it_ended, server))}"
+        log.warning("%s: %s", server.pin.uri, server.reason)
+        self._tell(server)
+        async with _client_of(server) as client:
+            while not await _answers(client):
+                await self._clock.sleep(PING_SECONDS)
+        server.down, server.reason = False, ""
+        server.ends.clear()
+        log.info("%s: its server answers again", server.pin.uri)
+        self._tell(server)
 
     def _needs_of(self, server: _Server) -> list[LoadNeed]:
-        return [need for need, pin in self._pins.items() if pin.key == server.pin.key]
+        return [need for need, pin in self._pins.items() if pin.key + need.serving.key == server.key]
 
     def _tell(self, server: _Server) -> None:
         self._on_change(self._needs_of(server))
@@ -294,7 +333,7 @@ class Loader:
         Call it every second or so, and only while all connected workers hold the latest snapshot.
         """
         now = self._clock.monotonic()
-        needed = {pin.key for pin in self._pins.values()}
+        needed = {pin.key + need.serving.key for need, pin in self._pins.items()}
         running = {name.removeprefix(PREFIX) for name in self._children.known if name.startswith(PREFIX)}
         for key in running | set(self._servers):
             if key in needed or str(self._sockets / f"{key}.sock") in in_force:
@@ -335,6 +374,11 @@ def _why_it_ended(server: _Server) -> UpstreamError:
             hint="its last line in the router's output says why",
         )
     return UpstreamError(told.error, hint=told.hint)
+
+
+def _client_of(server: _Server) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(uds=str(server.socket))
+    return httpx.AsyncClient(transport=transport, timeout=5.0, trust_env=False)
 
 
 async def _answers(client: httpx.AsyncClient) -> bool:

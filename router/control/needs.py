@@ -14,15 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.config.schema import ModelConfig
+from router.config.serving import AS_USUAL, Serving
 from router.core.snapshot import Endpoint, State, VersionFacts
 
 
 @dataclass(frozen=True, slots=True)
 class LoadNeed:
-    """`uri` served by a pyfunc server of our own, for `model`."""
+    """`uri` served by a pyfunc server of our own, for `model`, in the way `serving`."""
 
     model: str
     uri: str
+    serving: Serving = AS_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,23 @@ Need = LoadNeed | ForwardNeed
 class Fact:
     """What is known of one need. `given_up`: it failed several times in a row (it is still tried).
 
-    `reason` says, for people, why it is not ready; `resolved` is what a registry said of it: URI, run, lineage.
+    `reason` says, for people, why it is not ready; `down`: it was ready once, keeps its weight, and fails again and
+    again, which people are shown as unready. `resolved` is what a registry said of it: URI, run, lineage.
     """
 
     state: State = "warming"
     reason: str = ""
     given_up: bool = False
+    down: bool = False
     endpoints: tuple[Endpoint, ...] = ()
     digest: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     resolved: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> State:
+        """The state as people see it."""
+        return "unready" if self.down else self.state
 
     def for_route(self) -> VersionFacts:
         """The part of it that a route is compiled from."""
@@ -81,7 +90,7 @@ def needs_of(config: ModelConfig, regions: Sequence[str]) -> dict[tuple[str, str
     for name, version in config.versions.items():
         for region in regions:
             if version.model_uri is not None:
-                needs[name, region] = LoadNeed(config.model, version.model_uri)
+                needs[name, region] = LoadNeed(config.model, version.model_uri, version.serving)
                 continue
             urls = config.upstreams_in(name, region)
             if urls:

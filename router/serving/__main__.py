@@ -1,8 +1,8 @@
-"""The pyfunc server: loads one model, warms it up, serves it on a Unix socket.
+"""The pyfunc server: loads one model, forks the processes that serve it on a Unix socket.
 
 Rules:
-1. A model that cannot be loaded ends the process with exit code 3, one JSON line on standard error, and the same JSON
-   beside the socket (`spec.fault_of`), for whoever has to say why the version is not ready.
+1. Three generations: the guard, which runs no code of the model (`guard`); the parent, which loads it and predicts
+   nothing (`forks`); the processes that serve (`server`). Each ends with the one above it.
 2. The working directory is scratch, beside the socket.
 3. It ends with its supervisor: `--lifeline FD`.
 4. What model code prints is told apart from what this process says (`printed`).
@@ -15,39 +15,34 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from router import lifeline
 from router.errors import OperatorError
 from router.logs import OneLine
 from router.serving import spec
+from router.serving.doorway import Doorway
+from router.serving.guard import CANNOT_LOAD, Guard, Tell
 from router.serving.printed import Capture
 
-CANNOT_LOAD = 3
+_INNER = "inner"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serves until SIGTERM; returns the exit code."""
     asked = _parser().parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if asked.lifeline is not None:
-        lifeline.hold(asked.lifeline)
     asked.socket, asked.model = asked.socket.absolute(), asked.model.absolute()
-    spec.fault_of(asked.socket).unlink(missing_ok=True)
-    capture = Capture(f"{asked.name}/{asked.version}")
-    _log_to(capture.real, f"pyfunc-{asked.name}/{asked.version}")
-    capture.begin()
+    _log_to(sys.stderr, f"pyfunc-{asked.name}/{asked.version}")
+    labels = {"model": asked.name, "version": asked.version}
     try:
-        _serve(asked)
+        return Guard(asked.socket, asked.model, labels, lambda sock, tell: _load(asked, sock, tell)).run(asked.lifeline)
     except OperatorError as error:
-        capture.end()
-        _tell(asked, error, capture.real)
+        sys.stderr.write(json.dumps({"error": error.message, "hint": error.hint, **labels}) + "\n")
         return CANNOT_LOAD
-    capture.end()
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,31 +51,47 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="directory that holds the MLmodel")
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
-    parser.add_argument("--batch-rows", type=int, default=spec.BATCH_ROWS, help="1: requests are predicted one by one")
+    parser.add_argument("--batch-rows", type=int, default=1, help="1: requests are predicted one by one")
+    parser.add_argument("--batch-delay", type=float, default=0.0, help="seconds")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--memory", type=int, default=0, help="bytes for predictions in each process; 0: no limit")
     parser.add_argument("--lifeline", type=int)
     return parser
 
 
-def _serve(asked: argparse.Namespace) -> None:
-    _enter_scratch(asked.socket)
-    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
-    # Imported late: a wrong argument is told without the seconds that MLflow takes.
-    from mlflow.version import VERSION
+def _load(asked: argparse.Namespace, sock: socket.socket, tell: Tell) -> int:
+    """What the parent does: loads, forks, and minds."""
+    capture = Capture(f"{asked.name}/{asked.version}")
+    process = f"pyfunc-{asked.name}/{asked.version}"
+    _log_to(capture.real, process)
+    capture.begin()
+    try:
+        os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
+        # Imported late: the guard has none of this, and a wrong argument is told without the seconds that MLflow takes.
+        from mlflow.version import VERSION
 
-    from router.serving import model, server
-    from router.serving.scoring import Scorer
+        from router.serving import forks, model, server
+        from router.serving.board import Board
+        from router.serving.proof import reader_for
+        from router.serving.scoring import Scorer
 
-    loaded = model.load(asked.model)
-    scorer = Scorer(loaded)
-    example = model.warm_up(loaded, scorer, asked.model)
-    options = server.Options(asked.batch_rows, asked.version, VERSION)
-    server.serve(asked.socket, server.service_of(scorer, example, options))
+        code = model.load(asked.model)
+        scorer = Scorer(code)
+        options = server.Options(asked.batch_rows, asked.batch_delay, asked.memory, asked.version, VERSION)
+        loaded = server.Loaded(scorer, reader_for(scorer), model.example_of(code, asked.model), options)
+        inner = spec.scratch_of(asked.socket) / _INNER
+        door = Doorway(inner)
+        door.open()
 
+        def work(place: forks.Place) -> None:
+            capture.forked()
+            _log_to(capture.real, process)
+            server.serve(loaded, [sock, door.socket], inner, place)
 
-def _enter_scratch(socket: Path) -> None:
-    scratch = spec.scratch_of(socket)
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chdir(scratch)
+        # As many again may be about to leave.
+        return forks.Forks(asked.processes, Board(2 * asked.processes), work, tell).run()
+    finally:
+        capture.end()
 
 
 def _log_to(stream: TextIO, process: str) -> None:
@@ -93,14 +104,7 @@ def _log_to(stream: TextIO, process: str) -> None:
     ours.setLevel(logging.INFO)
 
 
-def _tell(asked: argparse.Namespace, error: OperatorError, stream: TextIO) -> None:
-    line = json.dumps({"error": error.message, "hint": error.hint, "model": asked.name, "version": asked.version})
-    stream.write(line + "\n")
-    spec.fault_of(asked.socket).write_text(line, encoding="utf-8")
-
-
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stderr.flush()
-    # A prediction that never ends would keep its thread, and with it the process, for ever.
     os._exit(code)

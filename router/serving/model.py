@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.errors import OperatorError
 from router.registry.redact import first_line
@@ -37,28 +37,33 @@ def load(directory: Path) -> Any:
         raise OperatorError(f"the model cannot be loaded: {_said(fault)}", hint=_MEND) from fault
 
 
-def warm_up(model: Any, scorer: Scorer, directory: Path) -> bytes | None:
-    """Predicts the model's own input example the way a client would ask for it.
+class Example(NamedTuple):
+    """A model's own input example: the JSON of a request for it, or where it cannot be sent, the input itself."""
 
-    Returns the JSON of that request, or None where the model has no example that can be sent.
+    request: bytes | None
+    value: Any
 
-    Raises:
-        OperatorError: the example cannot be read, or the model fails on it.
-    """
+
+def example_of(model: Any, directory: Path) -> Example:
+    """The input example of `model`. Raises OperatorError: it cannot be read."""
     try:
         request = model.metadata.get_serving_input(str(directory))
-        example = model.metadata.load_input_example(str(directory)) if request is None else None
+        value = model.metadata.load_input_example(str(directory)) if request is None else None
     except Exception as fault:
         raise OperatorError(f"the model's input example cannot be read: {_said(fault)}", hint=_MEND) from fault
-    if request is not None:
-        _expect_answer(scorer, request)
-    elif example is not None:
-        _expect_prediction(model, example)
-    return None if request is None else request.encode()
+    return Example(None if request is None else request.encode(), value)
 
 
-def _expect_answer(scorer: Scorer, request: str) -> None:
-    answer = scorer.answer(request.encode(), "application/json")
+def warm_up(scorer: Scorer, example: Example) -> None:
+    """Predicts `example` the way a client would ask for it. Raises OperatorError: the model fails on it."""
+    if example.request is not None:
+        _expect_answer(scorer, example.request)
+    elif example.value is not None:
+        _expect_prediction(scorer.model, example.value)
+
+
+def _expect_answer(scorer: Scorer, request: bytes) -> None:
+    answer = scorer.answer(request, "application/json")
     if answer.status != _OK:
         # The example is the model's own: unlike a client's request, it may be repeated.
         reason = _said(scorer.fault) if scorer.fault else answer.body.decode()

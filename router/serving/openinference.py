@@ -22,8 +22,9 @@ from router.serving import answers
 from router.serving.answers import Answer, Headers
 from router.serving.line import Job, Line
 from router.serving.pieces import Piece, Reader
+from router.serving.request import Request
 from router.serving.scoring import Scorer
-from router.serving.service import Deliver, Request
+from router.serving.service import Deliver
 from router.serving.tensors import PROTOCOL, TensorError, array_of, bytes_of, outputs_of
 from router.serving.tfserving import error, spoken
 

@@ -78,6 +78,7 @@ class Capture:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._own = os.dup(2)
         self.real: TextIO = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         self._reader: int = -1
         self._thread = threading.Thread(target=self._pump, name="printed", daemon=True)
@@ -90,6 +91,11 @@ class Capture:
         os.close(writer)
         faulthandler.enable(self.real)
         self._thread.start()
+
+    def forked(self) -> None:
+        """To be called in a forked process: lines go to the parent, which prefixes them, and `real` is its own."""
+        # The parent's thread may have held the old one's lock at the moment of the fork.
+        self.real = os.fdopen(os.dup(self._own), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
 
     def end(self) -> None:
         """Gives them back, and says what is still in the pipe."""

@@ -5,7 +5,7 @@ Rules:
    same is 400, and the connection ends.
 2. Requests of one connection are answered in their order; while one is under way, no more is read.
 3. Who went away is not worked for: a request still in line when its client leaves is marked as gone.
-4. A prediction that takes longer than a minute is answered 504, as MLflow does.
+4. A prediction that takes longer than a minute, or than `x-request-timeout` says, is answered 504, as MLflow does.
 5. At the end of the server, idle connections close at once, others with their answer.
 """
 
@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from router.serving import answers
 from router.serving.answers import Answer
-from router.serving.line import Job
-from router.serving.service import Request, Service
+from router.serving.line import SINGLE, Job
+from router.serving.request import Request
+from router.serving.service import Service
 
 PREDICTION_TIMEOUT = 60.0
 KEEP_ALIVE = 75.0
@@ -30,14 +32,26 @@ _BROKEN = answers.refusal(400, "BAD_REQUEST", "This is no HTTP/1.1 request.")
 _LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
+class Crowd(Protocol):
+    """Whoever knows the open connections."""
+
+    def joined(self, connection: Connection) -> None:
+        """A connection begins."""
+        ...
+
+    def left(self, connection: Connection) -> None:
+        """A connection has ended."""
+        ...
+
+
 class Connection(asyncio.Protocol):
-    """One connection; `state` is uvicorn's, whose `connections` hold those that are open."""
+    """One connection, of those that `crowd` holds."""
 
     transport: asyncio.Transport
 
-    def __init__(self, service: Service, state: Any, *, timeout: float = PREDICTION_TIMEOUT) -> None:
+    def __init__(self, service: Service, crowd: Crowd, *, timeout: float = PREDICTION_TIMEOUT) -> None:
         self._service = service
-        self._state = state
+        self._crowd = crowd
         self._timeout = timeout
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
@@ -55,12 +69,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self.transport = cast("asyncio.Transport", transport)
-        self._state.connections.add(self)
+        self._crowd.joined(self)
         self._expect(KEEP_ALIVE, self.shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        self._state.connections.discard(self)
+        self._crowd.left(self)
         self._ending = True
         self._arrived.clear()
         self._forget()
@@ -114,8 +128,12 @@ class Connection(asyncio.Protocol):
         self._under_way += 1
         number = self._under_way
         self._ending = self._ending or not keep
-        self._expect(self._timeout, lambda: self._answer(number, request, answers.TOO_SLOW))
-        self._job = self._service.handle(request, lambda answer: self._answer(number, request, answer))
+        limit = min(self._timeout, _asked(request.headers.get(b"x-request-timeout", b"")))
+        self._expect(limit, lambda: self._answer(number, request, answers.TOO_SLOW))
+        job = self._job = self._service.handle(request, lambda answer: self._answer(number, request, answer))
+        if job is not None:
+            job.request, job.deadline = request, asyncio.get_running_loop().time() + limit
+            job.single = SINGLE in request.headers
 
     def _answer(self, number: int, request: Request, answer: Answer) -> None:
         """The answer to request `number`, or None to a request that was answered already."""
@@ -146,7 +164,7 @@ class Connection(asyncio.Protocol):
         start = f"{lines}content-length: {len(answer.body)}\r\n\r\n".encode("latin-1")
         self.transport.write(start if head else start + answer.body)
 
-    def _expect(self, seconds: float, then: Any) -> None:
+    def _expect(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, then)
@@ -155,3 +173,9 @@ class Connection(asyncio.Protocol):
         if self._job is not None:
             self._job.gone = True
             self._job = None
+
+
+def _asked(timeout: bytes) -> float:
+    """Seconds in what the router writes: a number of milliseconds."""
+    number = timeout.removesuffix(b"ms")
+    return int(number) / 1000 if number.isdigit() and number != timeout else PREDICTION_TIMEOUT

@@ -9,26 +9,18 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from router.serving import answers
 from router.serving.answers import Answer
 from router.serving.line import Job, Line
 from router.serving.pieces import Reader
+from router.serving.request import Request
 from router.serving.scoring import Scorer
 
 SMALL = 65536
 _PLAIN_JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 Deliver = Callable[[Answer], None]
-
-
-class Request(NamedTuple):
-    """A whole request; the names of its headers are lower case."""
-
-    method: bytes
-    path: str
-    headers: Mapping[bytes, bytes]
-    body: bytes
 
 
 class Face(Protocol):

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-BATCH_ROWS = 64
+from router.config.serving import Launch
+
 _PASSED_ON = frozenset(
     {
         "PATH",
@@ -32,20 +33,24 @@ _THREAD_CAPS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "N
 _CORES_PER_THREAD = 4
 
 
-def command(
-    socket: Path, model_dir: Path, model: str, version: str, *, batch_rows: int = BATCH_ROWS
-) -> tuple[list[str], dict[str, str]]:
-    """The argument vector and the complete environment of a server for `model_dir` on `socket`.
+def command(launch: Launch) -> tuple[list[str], dict[str, str]]:
+    """The argument vector and the complete environment of the server `launch`.
 
-    `model` and `version` are for its own log lines. Up to `batch_rows` rows of different requests are predicted
-    together; 1 turns that off. The supervisor appends `--lifeline FD`.
+    The supervisor appends `--lifeline FD`.
     """
+    serving = launch.serving
     argv = [
-        *(sys.executable, "-m", "router.serving"),
-        *("--socket", str(socket), "--model", str(model_dir)),
-        *("--name", model, "--version", version, "--batch-rows", str(batch_rows)),
+        *(str(launch.python or sys.executable), "-m", "router.serving"),
+        *("--socket", str(launch.socket), "--model", str(launch.directory)),
+        *("--name", launch.model, "--version", launch.version),
+        *("--batch-rows", str(serving.max_rows), "--batch-delay", str(serving.max_delay)),
+        *("--processes", str(serving.processes), "--memory", str(serving.memory)),
     ]
-    return argv, environment(os.environ, scratch_of(socket), os.cpu_count() or 1)
+    env = environment(os.environ, scratch_of(launch.socket), os.cpu_count() or 1)
+    if launch.python is not None:
+        # It would lead to the router's libraries.
+        env.pop("PYTHONPATH", None)
+    return argv, env
 
 
 def environment(environ: Mapping[str, str], scratch: Path, cores: int) -> dict[str, str]:

@@ -15,8 +15,9 @@ from router.serving import answers
 from router.serving.answers import Answer
 from router.serving.line import Job, Line
 from router.serving.pieces import Reader
+from router.serving.request import Request
 from router.serving.scoring import Scorer
-from router.serving.service import SMALL, Deliver, Request
+from router.serving.service import SMALL, Deliver
 from router.serving.writing import Writer
 
 _PREDICT = re.compile(r"/v1/models/[^/:]+(?:/versions/[^/:]+)?:predict")

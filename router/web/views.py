@@ -109,9 +109,9 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
         tally = control.totals.tallies.get((model.name, version, region))
         for result, n in (tally.results() if tally else {}).items():
             counts[result] = counts.get(result, 0) + n
-    worst = min(facts, key=lambda fact: WORST_FIRST.index(fact.state))
+    worst = min(facts, key=lambda fact: WORST_FIRST.index(fact.shown))
     canary = control.helm.steering.canaries(model.name).get(version)
-    state, reason = (worst.state, worst.reason) if canary is None else _canary_state(model, canary, worst)
+    state, reason = (worst.shown, worst.reason) if canary is None else _canary_state(model, canary, worst)
     endpoints = dict.fromkeys(endpoint for fact in facts for endpoint in fact.endpoints)
     return VersionView(
         state=state,
@@ -132,9 +132,9 @@ def _canary_state(model: Model, canary: Canary, fact: Fact) -> tuple[State, str]
     targets = [target for region in regions for target in region.targets if target.version == canary.version]
     if canary.rolled_back and canary.state is not None and any(target.state == "rolled_back" for target in targets):
         return "rolled_back", canary.state.reason
-    if fact.state == "ready" and not canary.settled:
+    if fact.shown == "ready" and not canary.settled:
         return "gated", "its first weight is not written in the audit trail yet"
-    return fact.state, fact.reason
+    return fact.shown, fact.reason
 
 
 def _address(endpoint: Endpoint) -> str:

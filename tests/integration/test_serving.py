@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from router.config.serving import AS_USUAL, Launch, Serving
 from router.serving import spec
 from tests.integration.conftest import MlflowServer
 
@@ -41,9 +42,9 @@ def fetched(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactor
 class Served:
     """A pyfunc server as the supervisor would run it."""
 
-    def __init__(self, path: Path, model: Path) -> None:
+    def __init__(self, path: Path, model: Path, serving: Serving = AS_USUAL) -> None:
         self.socket = path
-        self.argv, self.env = spec.command(path, model, "wine", "v1")
+        self.argv, self.env = spec.command(Launch(path, model, "wine", "v1", serving))
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -227,7 +228,7 @@ def test_sigterm_answers_what_is_in_flight(
     with ThreadPoolExecutor(1) as other, served.client() as client:
         client.get("/ping")
         asked = other.submit(client.post, "/invocations", json=many)
-        busy_until_processor_time(served.process.pid)
+        busy_until_processor_time(below(served.process.pid)[-1])
         served.process.send_signal(signal.SIGINT)
         served.process.send_signal(signal.SIGTERM)
         assert len(asked.result(60).json()["predictions"]) == 10_000
@@ -236,10 +237,18 @@ def test_sigterm_answers_what_is_in_flight(
 
 
 def test_the_model_sees_no_secret(wine: Served) -> None:
-    environ = Path(f"/proc/{wine.process.pid}/environ").read_bytes().split(b"\0")
-    names = {line.partition(b"=")[0].decode() for line in environ if line}
-    assert names == set(spec.environment({}, Path(), 1)) | (names & {"TZ", "LC_ALL", "LC_CTYPE", "TMPDIR"})
-    assert Path(f"/proc/{wine.process.pid}/cwd").readlink() == spec.scratch_of(wine.socket)
+    _parent, *serving = below(wine.process.pid)
+    for pid in serving:
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        names = {line.partition(b"=")[0].decode() for line in environ if line}
+        assert names == set(spec.environment({}, Path(), 1)) | (names & {"TZ", "LC_ALL", "LC_CTYPE", "TMPDIR"})
+        assert Path(f"/proc/{pid}/cwd").readlink() == spec.scratch_of(wine.socket)
+
+
+def below(pid: int) -> list[int]:
+    """The processes below `pid`, the nearest first."""
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [each for child in children for each in below(child)]
 
 
 def busy_until_processor_time(pid: int) -> None:

@@ -3,7 +3,7 @@
 Rules:
 1. Each model is a directory under the one that is named; nothing is registered.
 2. `echo_*` answer with what their code was given, types and all: whatever differs between two servers shows.
-3. `moody` fails in the ways that a model can; its input says how.
+3. `moody` fails in the ways that a model can, `wild` hangs, dies or takes memory; their input says how.
 """
 
 from __future__ import annotations
@@ -43,6 +43,28 @@ class Hinted(mlflow.pyfunc.PythonModel):
         return [text.upper() for text in model_input]
 
 mlflow.models.set_model(Hinted())
+"""
+_WILD = """
+import mlflow
+import os
+import signal
+import time
+
+class Wild(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        for x in model_input["x"]:
+            if x == -1:
+                time.sleep(1000)
+            if x == -2:
+                while True:
+                    pass
+            if x == -3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if x == -4:
+                bytearray(2**29)
+        return [float(os.getpid() if x == -5 else x) for x in model_input["x"]]
+
+mlflow.models.set_model(Wild())
 """
 _MOODY = """
 import datetime
@@ -112,6 +134,7 @@ def _sklearn(root: Path) -> None:
 
 def _echoes(root: Path) -> None:
     import numpy as np
+    import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -137,6 +160,8 @@ def _echoes(root: Path) -> None:
     _code(root, "echo_bare", _ECHO)
     how = Schema([ColSpec("string", "how")])
     _code(root, "moody", _MOODY, signature=ModelSignature(inputs=how))
+    x = Schema([ColSpec("double", "x")])
+    _code(root, "wild", _WILD, signature=ModelSignature(inputs=x), input_example=pd.DataFrame({"x": [1.0, 2.0]}))
 
 
 def _code(root: Path, name: str, code: str, **named: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import warnings
 from collections.abc import Coroutine, Iterator
@@ -21,6 +22,10 @@ from typing import Any
 import uvicorn
 
 from router.serving import model, server
+from router.serving.board import Board
+from router.serving.doorway import listening
+from router.serving.host import Host
+from router.serving.proof import reader_for
 from router.serving.scoring import Scorer
 
 
@@ -40,8 +45,8 @@ def main(root: Path) -> None:
     with ExitStack() as stack:
         servers = []
         for directory in sorted(path.parent for path in root.glob("*/MLmodel")):
-            ours, theirs = (stack.enter_context(server.listening(root / f"{directory.name}.{end}")) for end in _ENDS)
-            servers.append(_Quiet(_our_config(directory)).serve(sockets=[ours]))
+            ours, theirs = (stack.enter_context(listening(root / f"{directory.name}.{end}")) for end in _ENDS)
+            servers.append(_our_host(directory, ours).run())
             servers.append(_Quiet(_their_config(directory)).serve(sockets=[theirs]))
         asyncio.run(_serve(servers))
 
@@ -49,11 +54,12 @@ def main(root: Path) -> None:
 _ENDS = ("ours", "theirs")
 
 
-def _our_config(directory: Path) -> uvicorn.Config:
+def _our_host(directory: Path, sock: socket.socket) -> Host:
     loaded = model.load(directory)
     scorer = Scorer(loaded)
-    example = model.warm_up(loaded, scorer, directory)
-    return server.config_of(server.service_of(scorer, example, server.Options(64, "1", "0")))
+    options = server.Options(most_rows=64, delay=0.0, memory=0, version="1", release="0")
+    shop = server.Loaded(scorer, reader_for(scorer), model.example_of(loaded, directory), options)
+    return Host(server.service_of(shop), [sock], Board(1), 0)
 
 
 def _their_config(directory: Path) -> uvicorn.Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from router.config.serving import Serving
 from router.control.children import Child, Children
 from router.control.models import GRACE_SECONDS, Loader, Pin, pin_from_text, pin_to_text
 from router.control.needs import LoadNeed, Need
@@ -68,7 +69,7 @@ class Bench:
             sockets=root,
             registry=self.registry,
             children=self.children,
-            command=lambda socket, directory, model, version: (["serve", str(socket), str(directory)], {}),
+            command=lambda launch: (["serve", str(launch.socket), str(launch.directory)], {}),
             clock=self.clock,
             stored_pin=dict(pins).get,
             keep_pin=self.kept.__setitem__,
@@ -180,6 +181,47 @@ async def test_a_ready_version_stays_ready_when_its_server_dies(tmp_path: Path) 
         there.loader.heard(Child(name, "running", 5, 1))
         assert there.loader.fact(V3).reason == ""
         there.loader.heard(Child("worker-0", "backoff", None, 1, 1))
+
+
+@pytest.mark.parametrize("ends", [[3], [-11, -11, -11]])
+async def test_a_server_that_does_not_stay_up_is_shown_as_unready_and_keeps_its_weight(
+    tmp_path: Path, ends: list[int]
+) -> None:
+    async with bench(tmp_path) as there:
+        there.loader.want({V3})
+        await there.until_state(V3, "ready")
+        (name,) = there.children.known
+        socket = Path(there.loader.fact(V3).endpoints[0].address)
+        there.children.servers.pop(name).close()
+        socket.with_name(socket.name + ".fault").write_text('{"error": "killed by SIGSEGV, 5 times in a row"}')
+        there.changed.clear()
+        for code in ends:
+            there.loader.heard(Child(name, "backoff", None, 1, code))
+        await until(lambda: "5 times in a row" in there.loader.fact(V3).reason, clock=there.clock)
+        fact = there.loader.fact(V3)
+        assert (fact.shown, fact.state, fact.for_route().state) == ("unready", "ready", "ready")
+        there.loader.heard(Child(name, "running", 5, 1))
+        assert "5 times in a row" in there.loader.fact(V3).reason
+        assert V3 in there.changed
+        await there.children._open(name, str(socket))
+        await until(lambda: there.loader.fact(V3).shown == "ready", clock=there.clock)
+        assert there.loader.fact(V3).reason == ""
+
+
+async def test_another_way_to_serve_is_another_server_of_the_same_version(tmp_path: Path) -> None:
+    batched = LoadNeed(CHAMPION.model, CHAMPION.uri, Serving(max_rows=64))
+    async with bench(tmp_path) as there:
+        there.loader.want({CHAMPION})
+        await there.until_state(CHAMPION, "ready")
+        there.registry.uris[CHAMPION.uri] = "models:/fraud/4"
+        there.loader.want({CHAMPION, batched})
+        await there.until_state(batched, "ready")
+        there.loader.want({batched})
+        before, after = there.loader.fact(CHAMPION), there.loader.fact(batched)
+        assert before.reason == "not wanted yet"
+        assert after.resolved["resolved"] == "models:/fraud/3"
+        assert [op for op, _ in there.children.calls] == ["run", "run"]
+        assert set(there.registry.fetched) == {"models:/fraud/3"}
 
 
 async def test_a_server_is_stopped_once_nothing_sends_to_it_for_a_while(tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ import pytest
 from router.serving.answers import Answer
 from router.serving.line import Job
 from router.serving.protocol import Connection
-from router.serving.service import Deliver, Request, Service
+from router.serving.request import Request
+from router.serving.service import Deliver, Service
 from tests.support.wait import eventually_async
 
 pytestmark = pytest.mark.anyio
 
 
 class State:
-    """What of uvicorn's state a connection uses."""
+    """Who is connected."""
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
+        self.joined = self.connections.add
+        self.left = self.connections.discard
 
 
 class Later:

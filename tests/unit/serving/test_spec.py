@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from router.config.serving import Launch, Serving
 from router.serving import spec
 
 SECRETS = {
@@ -40,17 +41,24 @@ def test_a_cap_of_the_operators_is_kept() -> None:
 
 def test_the_command_is_this_python_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY_ROUTER_TOKEN", "t")
-    argv, env = spec.command(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1")
+    argv, env = spec.command(Launch(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1"))
     assert argv == [
         *(sys.executable, "-m", "router.serving", "--socket", "/run/a.sock", "--model", "/models/1"),
-        *("--name", "fraud", "--version", "v1", "--batch-rows", "64"),
+        *("--name", "fraud", "--version", "v1", "--batch-rows", "1", "--batch-delay", "0.0"),
+        *("--processes", "1", "--memory", "0"),
     ]
     assert "CANARY_ROUTER_TOKEN" not in env
 
 
-def test_batching_can_be_turned_off() -> None:
-    argv, _ = spec.command(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1", batch_rows=1)
-    assert argv[-2:] == ["--batch-rows", "1"]
+def test_a_config_s_wishes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/the/routers")
+    serving = Serving(max_rows=64, max_delay=0.002, processes=3, isolated=True, memory=2**30)
+    launch = Launch(Path("/run/a.sock"), Path("/models/1"), "fraud", "v1", serving, Path("/env/bin/python"))
+    argv, env = spec.command(launch)
+    assert argv[0] == "/env/bin/python"
+    assert argv[-8:] == [*("--batch-rows", "64", "--batch-delay", "0.002"), *("--processes", "3"),
+                         *("--memory", "1073741824")]  # fmt: skip
+    assert "PYTHONPATH" not in env
 
 
 def test_importing_it_is_cheap() -> None:

@@ -41,7 +41,7 @@ class Desk:
             Setup(config=root, state=root, run=root, regions=regions, workers=1),
             store=MemoryStore(),
             registry=FakeRegistry(),
-            command=lambda socket, directory, model, version: ([], {}),
+            command=lambda _launch: ([], {}),
             probe=never_probe,
             clock=self.clock,
         )

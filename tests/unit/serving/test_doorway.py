@@ -1,4 +1,4 @@
-"""Tests of router.serving.server: the socket that appears only when it is ready."""
+"""Tests of router.serving.doorway: the socket that appears only when it is ready."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.errors import OperatorError
-from router.serving.server import listening
+from router.serving.doorway import listening
 
 
 def connects(path: Path) -> bool:

@@ -1,0 +1,48 @@
+"""How a loaded version is to be served: what a config says of it, as the process that serves it is told.
+
+Rules:
+1. Plain values: control compares them, the command line carries them.
+2. What is not asked for is off: one process, requests predicted one by one, the router's own libraries, no limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """`max_rows` 1: no batching. `max_delay` in seconds. `memory` in bytes, 0 for no limit."""
+
+    max_rows: int = 1
+    max_delay: float = 0.0
+    processes: int = 1
+    isolated: bool = False
+    memory: int = 0
+
+    @property
+    def key(self) -> str:
+        """Tells servers of one version apart that are to serve it differently; empty for the usual way."""
+        if self == AS_USUAL:
+            return ""
+        return "-" + hashlib.sha256(repr(self).encode()).hexdigest()[:6]
+
+
+AS_USUAL = Serving()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One server to start: where it listens, the directory of its model, names for its log lines, and how to serve.
+
+    `python` is the interpreter of an environment of the model's own, None for the router's.
+    """
+
+    socket: Path
+    directory: Path
+    model: str
+    version: str
+    serving: Serving = AS_USUAL
+    python: Path | None = None
