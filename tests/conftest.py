@@ -20,6 +20,7 @@ PACKAGES = {
     "curl": "curl",
     "git": "git",
     "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "nginx": "nginx-light",
     "openssl": "openssl",
     "promtool": "prometheus",
