@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from router.dataplane import headers
 from router.dataplane.headers import CONNECTION, DEADLINE, EXPECT, OVERRIDE, UPGRADE, VIA
 from router.dataplane.problems import Problem, Problems
-from router.dataplane.routes import BadPath, Match, UnknownModel
+from router.dataplane.routes import BadEscape, BadPath, Match, UnknownModel
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
@@ -48,6 +48,9 @@ def find(exchange: Exchange, table: Table) -> Match | None:
         match = table.match(target)
     except UnknownModel:
         raise Refused(Problems.UNKNOWN_MODEL) from None
+    except BadEscape:
+        exchange.keep_alive = False
+        raise Refused(Problems.MALFORMED, "The path is not escaped as a path has to be.") from None
     except BadPath:
         raise Refused(Problems.BAD_PATH) from None
     if match is None and target.partition(b"?")[0] not in OWN_PATHS:

@@ -32,6 +32,13 @@ DROPPED = 16384
 FORWARDED_PROTO = 32768
 FORWARDED_HOST = 65536
 
+ONCE = HOST | LENGTH | ENCODING
+"""Headers that come once in a message."""
+
+FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED_HOST | FORWARDED | VIA
+NOTED = FORWARDING | REQUEST_ID
+"""What a request says of where it comes from, and its own id."""
+
 HOP_BY_HOP = frozenset(
     {
         b"keep-alive",

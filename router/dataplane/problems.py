@@ -17,7 +17,8 @@ import msgspec
 class Problem(NamedTuple):
     """One kind of problem: `error` is a Proxy-Status error type, `retry_after` in whole seconds (0: not sent).
 
-    `allow` lists the methods that would do, where the method is what is wrong.
+    `allow` lists the methods that would do, where the method is what is wrong; `received` is the status of a response
+    that was kept back.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Problem(NamedTuple):
     error: str
     retry_after: int = 0
     allow: bytes = b""
+    received: int = 0
 
 
 class Problems:
@@ -51,18 +53,18 @@ class Problems:
     TLS = Problem("upstream-tls", 502, "The model server's certificate does not hold", "tls_certificate_error")
     BROKE = Problem("upstream-broke", 502, "The model server broke the connection", "connection_terminated")
     GARBLED = Problem("upstream-garbled", 502, "The model server's response is no HTTP", "http_protocol_error")
-    EXCEPTION = Problem("model-exception", 502, "The model raised an exception", "http_response_incomplete")
+    EXCEPTION = Problem("model-exception", 502, "The model raised an exception", "http_protocol_error", received=400)
     NOT_READY = Problem("not-ready", 503, "No version of the model is ready", "destination_unavailable", 1)
     OVERLOADED = Problem("overloaded", 503, "Too many requests under way", "connection_limit_reached", 1)
     DEADLINE = Problem("deadline", 504, "The deadline has passed", "http_response_timeout")
 
 
-class _Body(msgspec.Struct, omit_defaults=False):
+class _Body(msgspec.Struct):
     type: str
     title: str
     status: int
     detail: str
-    model: str
+    model: str | msgspec.UnsetType
     request_id: str
 
 
@@ -85,7 +87,7 @@ def render(
     Args:
         problem: which kind.
         detail: what happened to this request, for the one who sent it.
-        model: the model's name, where it is known to exist, or what the client asked for is not known.
+        model: the model's name, where it is known to exist; "" leaves it out.
         request_id: the request's id.
         extra: header lines to add, each with its line end.
         head_only: for HEAD: the body is left out, its length is still said.
@@ -96,7 +98,7 @@ def render(
             problem.title,
             problem.status,
             detail or problem.title,
-            model,
+            model or msgspec.UNSET,
             request_id.decode("ascii", "replace"),
         )
     )
@@ -104,6 +106,7 @@ def render(
         status_line(problem.status),
         b"content-type: application/problem+json\r\nproxy-status: canary-router; error=",
         problem.error.encode(),
+        b"; received-status=%d" % problem.received if problem.received else b"",
         b"\r\nx-request-id: ",
         request_id,
         b"\r\n",

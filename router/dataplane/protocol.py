@@ -1,13 +1,13 @@
-"""The client's side of the data port: bytes to requests, one exchange at a time.
+"""The client's side of the data port: a connection, and its requests one at a time.
 
 Rules:
-1. What is not plainly one HTTP/1.x request is refused with 400 and the connection closed: no Host or several on
-   HTTP/1.1, any transfer coding but `chunked`, a coding on HTTP/1.0, CONNECT, obs-fold, control characters.
-2. Requests of one connection are answered in their order; while one is under way only a bounded number of
-   pipelined ones is read.
-3. Limits have answers: 431 for the head, 414 for the URL, 408 for what does not come in time.
-4. A connection that closes with unread input lingers, so that the answer is not lost to a reset.
-5. Forwarding headers are made fresh, unless the peer is a trusted proxy.
+1. Requests of one connection are answered in their order; while one is under way only a bounded number of
+   pipelined ones is read, and the rest waits unread.
+2. What comes in time has an answer, what does not has one too: 408, or an end.
+3. A connection that closes with unread input lingers, so that the answer is not lost to a reset.
+4. A client that goes away is noticed within a second, also while nothing is read from it.
+5. A whole request that is like the one before it is read by its form; whatever else comes is the parser's
+   (`reading.py`).
 """
 
 from __future__ import annotations
@@ -19,106 +19,57 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
-from router.dataplane import headers
 from router.dataplane.exchange import Exchange
-from router.dataplane.headers import (
-    CONNECTION,
-    COOKIE,
-    ENCODING,
-    FORWARDED,
-    FORWARDED_FOR,
-    FORWARDED_HOST,
-    FORWARDED_PROTO,
-    HOST,
-    LENGTH,
-    OVERRIDE,
-    PLAIN,
-    REQUEST_ID,
-    STICKY,
-    UPGRADE,
-    VIA,
-)
+from router.dataplane.headers import CONNECTION, NOTED
 from router.dataplane.problems import Problem, Problems
-from router.dataplane.repeat import TARGET, Form, Forms, Reading, learn
+from router.dataplane.reading import RequestReader
+from router.dataplane.repeat import TARGET, Form, Reading, learn
 from router.dataplane.streams import UPLOAD
 from router.dataplane.timers import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from router.dataplane.routes import Table
     from router.dataplane.worker import Worker
 
-ONCE = HOST | LENGTH | ENCODING
-FORWARDING = FORWARDED_FOR | FORWARDED_PROTO | FORWARDED_HOST | FORWARDED | VIA
-NOTED = FORWARDING | REQUEST_ID
-
 STAYING = frozenset({b"keep-alive", b"Keep-Alive"})
 """Values of a Connection header that change nothing."""
-
 
 # Why a client is not read from, beside UPLOAD: pipelined requests wait; it does not read its responses.
 WAITING = 1
 UNREAD = 4
 
+LOOK_SECONDS = 0.5
+"""How often a client that is not read from is looked at (rule 4)."""
+
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes a close a reset."""
 
+TCP_INFO = getattr(socket, "TCP_INFO", None)
+ESTABLISHED = 1
 
-NEVER_FORWARDED = frozenset({b"CONNECT", b"TRACE"})
-"""CONNECT asks for a tunnel, and TRACE would show a client the credentials added for the model server."""
 
+class ClientConnection(RequestReader, asyncio.Protocol):
+    """One client's connection."""
 
-class ClientConnection(asyncio.Protocol):
-    """One client's connection. The class holds the defaults: an idle connection holds little."""
+    __slots__ = (
+        "blocked_since", "body_deadline", "closed", "due", "held_back", "idle_since", "lingering_until",
+        "look_due", "table", "transport", "turning",
+    )  # fmt: skip
 
     transport: asyncio.Transport
     table: Table
 
-    current: Exchange | None = None
-    arriving: Exchange | None = None
-    waiting: deque[Exchange] | None = None
-    fresh = False
-    deaf = False
-    resuming = False
-    held_back = 0
-    blocked_since = NEVER
-    lingering_until = NEVER
-    body_deadline = NEVER
-    head_deadline = NEVER
-    idle_since = 0.0
-    due = NEVER
-    closed = False
-
-    url: bytes = b""
-    seen = 0
-    length = 0
-    head_bytes = 0
-    read_size = 0
-    wire_bytes = 0
-    fault: Problem | None = None
-    special: dict[int | bytes, bytes] | None = None
-    host: bytes = b""
-    peer: bytes = b""
-    trusted = False
-    forwarded: bytes = b""
-    noted = 0
-    noted_bytes = 0
-
     def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.known = worker.names.known
-        self.lines: list[bytes] = []
-        self.body: list[bytes] = []
-        # The parser appends in C: a Python method for each piece would cost more than the look afterwards.
-        self.on_body = self.body.append
-        # Empty while the parser is within a message. It clears this itself, in C.
-        self.between = [True]
-        self.on_message_begin = self.between.clear
-        self.forms = Forms()
-        self.parser = HttpRequestParser(self)
+        super().__init__(worker)
+        self.held_back = 0
+        self.turning = False
+        self.closed = False
+        self.idle_since = 0.0
+        self.due = NEVER
+        self.look_due = NEVER
+        self.body_deadline = NEVER
+        self.blocked_since = NEVER
+        self.lingering_until = NEVER
 
     # -- what asyncio and uvicorn call
 
@@ -149,13 +100,7 @@ class ClientConnection(asyncio.Protocol):
                 found = form.read(data)
                 if found is not None and self._repeats(form, found, len(data)):
                     return
-        self.read_size = len(data)
-        try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
-        except HttpParserError:
-            self._malformed()
+        self.feed(data)
         current = self.current
         if current is None:
             self._head_incomplete(len(data))
@@ -165,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
                 self._learn(current, data)
             current.begin()
         elif current.pending is not None and not current.taken:
-            self._body_grew(current, len(data))
+            current.body_arrived()
         elif self.waiting is None:
             self._head_incomplete(len(data))
 
@@ -179,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
         self.worker.wheel.forget(self)
         current, self.current = self.current, None
         self.waiting = None
+        self.unparsed = b""
         if current is not None:
             current.client_gone()
         # These form cycles, and a closed connection should not wait for the garbage collector.
@@ -208,135 +154,6 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.current.keep_alive = False
 
-    # -- what the parser calls
-
-    def on_url(self, piece: bytes) -> None:
-        """The request target, perhaps in pieces."""
-        if not self.resuming:
-            self.url = self.url + piece if self.url else piece
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; after a chunked body these are trailers, which end here."""
-        try:
-            kind = self.known[name]
-        except KeyError:
-            kind = self.worker.names.learn(name)
-        if kind == PLAIN:
-            self.lines.append(b"%b: %b\r\n" % (name, value))
-        elif kind == LENGTH and not self.seen & LENGTH and self.arriving is None:
-            self.seen |= LENGTH
-            self.length = int(value)
-        elif kind == HOST and not self.seen & HOST:
-            self.seen |= HOST
-            if value != self.host:
-                self._new_host(value)
-        elif kind == STICKY and self.special is None and self.arriving is None:
-            self.special = {name.lower(): value.strip()}
-            self.lines.append(b"%b: %b\r\n" % (name, value))
-        elif self.arriving is None:
-            self._note(kind, name, value)
-
-    def _note(self, kind: int, name: bytes, value: bytes) -> None:
-        """A header that means something to the router."""
-        value = value.strip()
-        self.noted += 1
-        if self.noted > self.worker.limits.head_lines:
-            self.fault = Problems.HEAD_TOO_LARGE
-            return
-        if self.seen & kind & ONCE:
-            self.fault = Problems.MALFORMED
-        self.seen |= kind
-        if self.special is None:
-            self.special = {}
-        special = self.special
-        if kind == STICKY:
-            special.setdefault(name.lower(), value)
-        elif kind in special:
-            special[kind] = special[kind] + (b"; " if kind == COOKIE else b", ") + value
-        else:
-            special[kind] = value
-        if kind in (STICKY, COOKIE, OVERRIDE):
-            self.lines.append(b"%b: %b\r\n" % (name, value))
-            return
-        self.noted_bytes += len(name) + len(value)
-        if kind == ENCODING and value.lower() != b"chunked":
-            self.fault = Problems.MALFORMED
-
-    def on_headers_complete(self) -> None:
-        """The head is complete: this is a request, or at least the end of one."""
-        if self.resuming:
-            return
-        parser = self.parser
-        version_11 = parser.get_http_version() == "1.1"
-        method = parser.get_method()
-        seen = self.seen
-        if not seen & HOST and version_11:
-            self.fault = self.fault or Problems.MALFORMED
-        exchange = Exchange(self)
-        exchange.method = method
-        exchange.target = self.url
-        exchange.lines = self.lines
-        exchange.seen = seen
-        if not version_11 or method in NEVER_FORWARDED:
-            exchange.version_11 = version_11
-            self._check_rare(parser.get_http_version(), method, seen)
-        exchange.forwarded = self.forwarded
-        if seen & LENGTH:
-            exchange.length = self.length
-        trailers = 0
-        worker = self.worker
-        exchange.request_id = worker.new_id()
-        if self.special is not None:
-            exchange.special = self.special
-            self.special = None
-            if seen & ENCODING:
-                trailers = HOST  # so that a Host among the trailers means nothing
-            if seen & NOTED:
-                self._note_sender(exchange)
-        # No limit on bytes can be passed by a head that came with one small read.
-        if self.head_bytes or self.read_size > worker.small_read or len(self.lines) > worker.limits.head_lines:
-            self._check_limits()
-        if self.noted:
-            self.noted = self.noted_bytes = 0
-        if self.fault is not None:
-            exchange.fault = self.fault
-            exchange.keep_alive = False
-            self.fault = None
-        self.arriving = exchange
-        self.lines = []
-        self.url = b""
-        self.seen = trailers
-        self.length = self.head_bytes = 0
-        if self.head_deadline != NEVER:
-            self.head_deadline = NEVER
-        if self.current is None:
-            self.current = exchange
-            self.fresh = True
-        else:
-            self._enqueue(exchange)
-
-    def on_message_complete(self) -> None:
-        """The request is complete. Only here does the parser know whether the connection stays."""
-        exchange = self.arriving
-        if exchange is None:
-            return
-        if exchange.seen & UPGRADE and exchange.has_body and self.parser.should_upgrade():
-            return  # the parser skips the body of an upgrade; see `_after_upgrade`
-        body = self.body
-        if body:
-            exchange.rest = body[0] if len(body) == 1 else b"".join(body)
-            body.clear()
-        exchange.whole = True
-        if not (exchange.version_11 and self.parser.should_keep_alive()) or self.worker.draining:
-            exchange.keep_alive = False
-        if exchange.seen & ENCODING:
-            self.lines.clear()  # trailers
-            self.special = None
-            self.seen = 0
-        self.arriving = None
-        self.wire_bytes = 0
-        self.between.append(True)
-
     # -- heads that repeat
 
     def _repeats(self, form: Form, found: Reading, size: int) -> bool:
@@ -362,20 +179,12 @@ class ClientConnection(asyncio.Protocol):
         exchange.forwarded = self.forwarded
         exchange.request_id = worker.new_id()
         if seen & NOTED:
-            self._note_sender(exchange)
+            self.note_sender(exchange)
         if worker.draining:
             exchange.keep_alive = False
         self.current = exchange
         exchange.begin()
         return True
-
-    def _note_sender(self, exchange: Exchange) -> None:
-        """What a request says of where it comes from, and its own id."""
-        seen, special = exchange.seen, exchange.special
-        if seen & FORWARDING and (self.trusted or seen & VIA):
-            exchange.forwarded = self.forward_for(special, self.host)
-        if seen & REQUEST_ID and headers.is_sane_id(special[REQUEST_ID]):
-            exchange.request_id = special[REQUEST_ID]
 
     def _learn(self, exchange: Exchange, data: bytes) -> None:
         """The parser has read a whole request: the next ones may be like it."""
@@ -394,51 +203,14 @@ class ClientConnection(asyncio.Protocol):
                 form.seen &= ~CONNECTION
         forms.form = form
 
-    # -- the steps of the above
+    # -- what the reader calls
 
-    def _new_host(self, value: bytes) -> None:
-        value = value.strip()
-        if not headers.is_host(value):
-            self.fault = Problems.MALFORMED
-            return
-        self.host = value
-        self.forwarded = self.worker.forwarding(self.peer, value)
+    def new_exchange(self) -> Exchange:
+        """A request that begins to exist."""
+        return Exchange(self)
 
-    def forward_for(self, special: Mapping[int | bytes, bytes], host: bytes) -> bytes:
-        """The forwarding lines of a request for `host` that came through proxies (rule 5)."""
-        via = special.get(VIA, b"")
-        if not self.trusted:
-            return self.worker.forwarding(self.peer, host, via=via)
-        https = special.get(FORWARDED_PROTO, b"").lower() == b"https"
-        return self.worker.forwarding(
-            self.peer,
-            host,
-            proto=b"https" if https else b"http",
-            asked_for=special.get(FORWARDED_HOST, b""),
-            before=special.get(FORWARDED_FOR, b""),
-            forwarded=special.get(FORWARDED, b""),
-            via=via,
-        )
-
-    def _check_rare(self, version: str, method: bytes, seen: int) -> None:
-        if version not in ("1.0", "1.1") or (version == "1.0" and seen & ENCODING) or method == b"CONNECT":
-            self.fault = self.fault or Problems.MALFORMED
-        elif method == b"TRACE":
-            self.fault = self.fault or Problems.WRONG_METHOD
-        if not seen & HOST:
-            self._new_host(b"")
-
-    def _check_limits(self) -> None:
-        limits = self.worker.limits
-        if len(self.url) > limits.url:
-            self.fault = Problems.URI_TOO_LONG
-        elif len(self.lines) > limits.head_lines or (
-            self.head_bytes + self.read_size > limits.head
-            and sum(map(len, self.lines)) + len(self.url) + self.noted_bytes > limits.head
-        ):
-            self.fault = Problems.HEAD_TOO_LARGE
-
-    def _enqueue(self, exchange: Exchange) -> None:
+    def take_turn(self, exchange: Exchange) -> None:
+        """A request's head is here: it is the next one, or waits behind others."""
         if self.current is None:
             self.current = exchange
             self.fresh = True
@@ -447,10 +219,20 @@ class ClientConnection(asyncio.Protocol):
             self.waiting = deque()
         self.waiting.append(exchange)
         self.pause_reading(WAITING)
-        if len(self.waiting) > self.worker.limits.pipelined:
-            exchange.fault = Problems.OVERLOADED
-            exchange.keep_alive = False
-            self.deaf = True
+
+    def refuse_head(self, problem: Problem) -> None:
+        """Answers a request whose head cannot be taken."""
+        exchange = Exchange(self)
+        exchange.method, exchange.target, exchange.lines, exchange.seen = b"", self.url, [], 0
+        exchange.request_id = self.worker.new_id()
+        exchange.fault = problem
+        exchange.keep_alive = False
+        self.deaf = True
+        self.arriving = None
+        self.take_turn(exchange)
+        if self.fresh and self.current is exchange:
+            self.fresh = False
+            exchange.begin()
 
     def _head_incomplete(self, size: int) -> None:
         """Part of a head came, or nothing but empty lines."""
@@ -462,97 +244,11 @@ class ClientConnection(asyncio.Protocol):
             self.head_deadline = monotonic() + limits.head_time
             self.watch(self.head_deadline)
         if len(self.url) > limits.url:
-            self._refuse_head(Problems.URI_TOO_LONG)
+            self.refuse_head(Problems.URI_TOO_LONG)
         elif self.head_bytes > limits.head or len(self.lines) > limits.head_lines:
-            self._refuse_head(Problems.HEAD_TOO_LARGE)
-
-    def _refuse_head(self, problem: Problem) -> None:
-        """Answers a request whose head cannot be taken."""
-        exchange = Exchange(self)
-        exchange.method, exchange.target, exchange.lines, exchange.seen = b"", self.url, [], 0
-        exchange.request_id = self.worker.new_id()
-        exchange.fault = problem
-        exchange.keep_alive = False
-        self.deaf = True
-        self.arriving = None
-        self._enqueue(exchange)
-        if self.fresh and self.current is exchange:
-            self.fresh = False
-            exchange.begin()
-
-    def _malformed(self) -> None:
-        """The parser gave up."""
-        arriving = self.arriving
-        if arriving is not None:
-            self.deaf = True
-            if arriving is self.current and not self.fresh:
-                arriving.refuse(Problems.MALFORMED)
-            else:
-                arriving.fault = Problems.MALFORMED
-                arriving.keep_alive = False
-            return
-        last = self.waiting[-1] if self.waiting else self.current
-        if last is not None and not last.keep_alive:
-            self.deaf = True  # bytes behind the last request of a connection: nobody's
-            return
-        if self.fresh:
-            self.deaf = True
-            self._refuse_head(Problems.MALFORMED)
-            return
-        self._refuse_head(Problems.URI_TOO_LONG if len(self.url) > self.worker.limits.url else Problems.MALFORMED)
-
-    def _after_upgrade(self, rest: bytes) -> None:
-        """The parser stopped because the request asks for an upgrade, which is never granted.
-
-        It has skipped the body, too; a fresh parser, told of the same framing, reads what is there.
-        """
-        while True:
-            self.parser = HttpRequestParser(self)
-            if self.arriving is not None:
-                self._resume(self.arriving)
-            if not rest or self.deaf:
-                return
-            try:
-                self.parser.feed_data(rest)
-            except HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-            except HttpParserError:
-                self._malformed()
-                return
-            else:
-                return
-
-    def _resume(self, exchange: Exchange) -> None:
-        """Tells a fresh parser how the body of `exchange` is framed."""
-        framing = b"transfer-encoding: chunked" if exchange.seen & ENCODING else b"content-length: %d" % exchange.length
-        self.resuming = True
-        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
-        self.resuming = False
-        if b"close" in exchange.special.get(CONNECTION, b"").lower():
-            exchange.keep_alive = False
-
-    def _body_grew(self, current: Exchange, size: int) -> None:
-        self.wire_bytes += size
-        current.body_arrived()
-        if (
-            current.seen & ENCODING
-            and self.arriving is current
-            and not current.finished
-            and self.wire_bytes > 16 * 1024 + 8 * current.body_bytes
-        ):
-            self.deaf = True
-            current.refuse(Problems.MALFORMED, "The chunks carry more overhead than data.")
+            self.refuse_head(Problems.HEAD_TOO_LARGE)
 
     # -- what an exchange calls
-
-    def take_body(self) -> bytes:
-        """What has come of the body since the last call."""
-        body = self.body
-        if not body:
-            return b""
-        data = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
-        return data
 
     def await_body(self) -> None:
         """More of the body has to come, and not too slowly."""
@@ -568,14 +264,18 @@ class ClientConnection(asyncio.Protocol):
         """Leaves further input in the kernel, until no reason for that is left."""
         if not self.held_back and not self.transport.is_closing():
             self.transport.pause_reading()
+            self.look_due = monotonic() + LOOK_SECONDS
+            self.watch(self.look_due)
         self.held_back |= reason
 
     def resume_reading(self, reason: int) -> None:
         """One of the reasons has gone; takes input again if it was the last."""
         if self.held_back & reason:
             self.held_back &= ~reason
-            if not self.held_back and not self.transport.is_closing():
-                self.transport.resume_reading()
+            if not self.held_back:
+                self.look_due = NEVER
+                if not self.transport.is_closing():
+                    self.transport.resume_reading()
 
     def abort(self) -> None:
         """Breaks the connection, so that the client sees that its response is not complete.
@@ -602,20 +302,37 @@ class ClientConnection(asyncio.Protocol):
             self.resume_reading(UPLOAD)
 
     def _begin_next(self) -> None:
-        """The turn of the next pipelined request, if there is one."""
-        if not self.waiting:
-            self.waiting = None
-            self.resume_reading(WAITING)
+        """The turns of those that wait, one after the other for as long as they are answered at once."""
+        if self.turning:
             return
-        self.current = current = self.waiting.popleft()
-        if not current.whole:
-            self.waiting = None
-            self.resume_reading(WAITING)
-        current.begin()
+        self.turning = True
+        try:
+            while self.current is None and self.waiting is not None and self.blocked_since == NEVER:
+                if self.waiting:
+                    self._begin(self.waiting.popleft())
+                else:
+                    self._read_on()
+        finally:
+            self.turning = False
+
+    def _begin(self, exchange: Exchange) -> None:
+        self.current = exchange
+        exchange.begin()
+        if self.current is exchange and not exchange.whole:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Nobody waits any more: takes what was read and not parsed yet, and what comes."""
+        self.waiting = None
+        self.resume_reading(WAITING)
+        data, self.unparsed = self.unparsed, b""
+        if data:
+            self.data_received(data)
 
     def _close(self, *, unread: bool) -> None:
         self.deaf = True
         self.waiting = None
+        self.unparsed = b""
         if self.transport.is_closing():
             return
         if unread and self.transport.can_write_eof():
@@ -634,7 +351,7 @@ class ClientConnection(asyncio.Protocol):
         if self.closed:
             return NEVER
         limits = self.worker.limits
-        unread = self.blocked_since + limits.unread
+        unread = min(self.blocked_since + limits.unread, self.look_due)
         current = self.current
         if self.lingering_until != NEVER:
             return self.lingering_until
@@ -653,6 +370,10 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """A deadline has passed."""
+        if self.look_due <= now:
+            self._look(now)
+            if self.next_deadline() > now:
+                return
         current = self.current
         if self.lingering_until <= now:
             self.transport.abort()
@@ -660,10 +381,19 @@ class ClientConnection(asyncio.Protocol):
             self.abort()  # an orderly end would leave the kernel holding what this client does not read
         elif current is None:
             if self._head_due() <= now:
-                self._refuse_head(Problems.REQUEST_TIMEOUT)
+                self.refuse_head(Problems.REQUEST_TIMEOUT)
             else:
                 self.transport.close()
         elif not current.whole and self.body_deadline <= now:
             current.refuse(Problems.REQUEST_TIMEOUT)
         else:
             current.expire(now)
+
+    def _look(self, now: float) -> None:
+        """Whether a client that is not read from is still there (rule 4): its end would be read last."""
+        self.look_due = now + LOOK_SECONDS
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or TCP_INFO is None or self.transport.is_closing():
+            return
+        if sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1)[0] != ESTABLISHED:
+            self.transport.abort()

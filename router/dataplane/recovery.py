@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from router.core.outcome import FAILURE, REJECTION
-from router.dataplane.judging import HELD_EXCEPTION, STACK_TRACE, reports_exception
+from router.dataplane.judging import HELD_EXCEPTION, has_key, reports_exception
 from router.dataplane.problems import Problem, Problems
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def reconsider(exchange: Exchange, connection: UpstreamConnection, status: int) 
     """Whether a response of 400 or more is not what the client gets, or cannot be told yet."""
     if status == 400 and connection.is_json():
         held = b"".join(connection.body)
-        if STACK_TRACE in held or (connection.complete and reports_exception(held)):
+        if has_key(held) or (connection.complete and reports_exception(held)):
             exchange.end_attempt(connection, monotonic(), failed=True)
             _go_on_or_fail(exchange, "exception", Problems.EXCEPTION, retry=False, answered=True)
             return True

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Sequence
 from random import random
@@ -191,6 +192,10 @@ class BadPath(Exception):  # noqa: N818 - a verdict on a path, not an error of t
     """The target could leave the model's prefix."""
 
 
+class BadEscape(Exception):  # noqa: N818 - see above
+    """The path has a `%` that begins no escape, or an escaped NUL."""
+
+
 class UnknownModel(Exception):  # noqa: N818 - see above
     """The target is a prediction path, but no model has this name."""
 
@@ -238,10 +243,13 @@ class Table:
         """Where `target`, in origin form with its query, leads; None where it is no prediction path.
 
         Raises:
+            BadEscape: its path is not escaped as a path has to be.
             BadPath: it has a dot segment.
             UnknownModel: the path is known, the model is not.
         """
         path, mark, query = target.partition(b"?")
+        if b"%" in path and _BAD_ESCAPE.search(path):
+            raise BadEscape
         query = mark + query
         parts = path.split(b"/", 3)
         if len(parts) < 3 or parts[0]:
@@ -276,6 +284,7 @@ class Table:
 
 
 MAX_DECODINGS = 4
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 
 
 def checked(path: bytes) -> bytes:

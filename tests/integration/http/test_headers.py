@@ -238,6 +238,19 @@ def test_host_may_change_on_one_connection(router: Router, stub: StubUpstream) -
     assert [seen.header("x-forwarded-host") for seen in stub.requests] == ["a.test", "b.test:8080", "a.test"]
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_each_request_is_forwarded_for_its_own_host(router: Router, stub: StubUpstream, turns: int) -> None:
+    """However often the host changes, and however long one had been the same."""
+    router.serve(model(target("v3", stub)))
+    client = router.connect()
+    hosts = [b"ab"[number // turns % 2 :][:1] + b".test" for number in range(60)]
+
+    for host in hosts:
+        client.ask(request(b"POST", b"/models/fraud/invocations", b"content-length: 2", host=host) + b"{}")
+
+    assert [seen.header("x-forwarded-host") for seen in stub.requests] == [host.decode() for host in hosts]
+
+
 def test_http_10_without_host_is_forwarded_too(router: Router, stub: StubUpstream) -> None:
     router.serve(model(target("v3", stub)))
 

@@ -419,25 +419,52 @@ def test_a_request_behind_a_streamed_upload_waits_for_its_answer(router: Router,
     assert client.response().body == b"2"
 
 
-def test_too_many_pipelined_requests_are_refused_in_their_place(small: Router, stub: StubUpstream) -> None:
+def test_many_pipelined_requests_wait_for_their_turn(small: Router, stub: StubUpstream) -> None:
+    stub.answer = lambda seen: Answer(body=seen.body)
     small.serve(model(target("v3", stub)))
     client = small.connect()
 
-    client.send(post() * 20)
+    client.send(b"".join(post(b"%d" % number) for number in range(200)))
 
-    statuses = [client.response().status for _ in range(6)]
-    assert statuses == [200] * 5 + [503]
-    assert client.ended()
-    assert len(stub.requests) == 5
+    assert [client.response().body for _ in range(200)] == [b"%d" % number for number in range(200)]
+    assert stub.connections == 1
+
+
+def test_few_of_many_pipelined_requests_are_taken_at_once(small: Router, wire: Wire) -> None:
+    small.serve(model(target("v3", wire)))
+    client = small.connect()
+    client.send(request(b"GET", b"/models/fraud/x") * 4000)
+    served, _ = wire.get()
+
+    def waiting() -> list[int]:
+        return [len(connection.waiting or ()) for connection in small.worker.connections]
+
+    eventually(lambda: small.on_loop(waiting) > [0])
+    assert small.on_loop(waiting) < [400]
+    served.close()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [1, 3000, 20_000])
+def test_pipelined_bodies_arrive_whole(small: Router, stub: StubUpstream, framing: str, size: int) -> None:
+    stub.answer = lambda seen: Answer(body=seen.body)
+    small.serve(model(target("v3", stub), buffer=10_000))
+    client = small.connect()
+    bodies = [bytes([97 + number % 26]) * size for number in range(20)]
+
+    for body in bodies:
+        client.send(post(body) if framing == "length" else post(b"", CHUNKED, length=False) + chunked(body))
+
+    assert [client.response().body for _ in bodies] == bodies
 
 
 def test_pipelined_problems_and_health_do_not_nest(router: Router, stub: StubUpstream) -> None:
     router.serve(model(target("v3", stub)))
     client = router.connect()
 
-    client.send((request(b"GET", b"/v2/health/live") + request(b"GET", b"/none")) * 15)
+    client.send((request(b"GET", b"/v2/health/live") + request(b"GET", b"/none")) * 1000)
 
-    assert [client.response("GET").status for _ in range(30)] == [200, 404] * 15
+    assert [client.response("GET").status for _ in range(2000)] == [200, 404] * 1000
 
 
 def test_an_early_refusal_does_not_answer_for_the_next_request(router: Router, stub: StubUpstream) -> None:

@@ -98,6 +98,35 @@ def test_unknown_path_is_404(router: Router, stub: StubUpstream, path: bytes, na
     assert not stub.requests
 
 
+BADLY_ESCAPED = [
+    b"/models/fraud/a%",
+    b"/models/fraud/a%2",
+    b"/models/fraud/a%2/b",
+    b"/models/fraud/%zz",
+    b"/models/fraud/%u0041",
+    b"/models/fraud/a%00",
+    b"/models/fraud/a%00b?q=1",
+    b"/models/frau%/invocations",
+    b"/v2/models/fraud/%g0",
+    b"http://router.test/models/fraud/%",
+]
+
+
+@pytest.mark.parametrize("path", BADLY_ESCAPED)
+def test_a_path_that_is_badly_escaped_is_refused(router: Router, stub: StubUpstream, path: bytes) -> None:
+    router.serve(model(target("v3", stub)))
+    client = router.connect()
+
+    response = client.ask(post(path=path))
+
+    assert response.status == 400
+    problem = json.loads(response.body)
+    assert problem["type"] == "urn:canary-router:problem:malformed-request"
+    assert "model" not in problem
+    assert not stub.requests
+    assert client.ended()
+
+
 LEAVING = [
     b"/models/fraud/..",
     b"/models/fraud/../other",

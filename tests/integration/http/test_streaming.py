@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from router.dataplane.streams import UPLOAD
 from router.dataplane.timers import NEVER
 from tests.support.dataplane import (
     ClosedError,
@@ -424,6 +425,49 @@ def test_a_client_that_goes_away_during_its_upload_cancels_upstream(router: Rout
     client.close()
 
     served.gone(within=1.0)
+
+
+@pytest.mark.parametrize("how", ["closes", "resets"])
+def test_a_client_that_goes_away_while_requests_wait_cancels_upstream(router: Router, wire: Wire, how: str) -> None:
+    router.serve(model(target("v3", wire)))
+    client = router.connect()
+    client.send(post(b"first") + post(b"second") + b"POST")
+    served, seen = wire.get()
+    assert seen.body == b"first"
+
+    client.close() if how == "closes" else client.reset()
+
+    served.gone(within=1.0)
+    eventually(lambda: not router.under_way())
+    assert wire.connections == 1, "the one that waited is not begun"
+
+
+def test_a_client_that_goes_away_while_its_upload_is_held_back_cancels_upstream(router: Router, wire: Wire) -> None:
+    router.serve(model(target("v3", wire), buffer=10, max_body=100_000_000))
+    client = router.connect()
+    client.send(request(b"POST", b"/models/fraud/invocations", b"content-length: 100000000"))
+    client.stuff(100_000_000)
+    served = wire.accept()
+    assert router.on_loop(lambda: [connection.held_back for connection in router.worker.connections]) == [UPLOAD]
+
+    client.reset()  # an orderly end would wait behind the upload, where nobody can see it
+
+    eventually(lambda: not router.under_way(), 1.2)
+    served.close()
+
+
+def test_a_client_that_stays_is_not_taken_for_gone(router: Router, wire: Wire) -> None:
+    router.serve(model(target("v3", wire)))
+    client = router.connect()
+    client.send(post(b"first") + post(b"second"))
+    served, _ = wire.get()
+
+    assert client.silent(1.2)
+    served.send(answer(b"1"))
+    served, _ = wire.get()
+    served.send(answer(b"2"))
+
+    assert [client.response().body for _ in range(2)] == [b"1", b"2"]
 
 
 def test_a_client_that_goes_away_before_it_is_forwarded_leaves_nothing(router: Router, wire: Wire) -> None:

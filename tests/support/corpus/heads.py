@@ -20,7 +20,7 @@ CONNECT = "RFC 9110 9.3.6: tunnels are for proxies that mean to be one; we refus
 TRACE = "RFC 9110 9.3.8: answered by a server with what it got, a version's credentials too; passed on elsewhere"
 ASTERISK = "RFC 9112 3.2.4: the target of no model; elsewhere passed on or refused"
 NO_HOST = "RFC 9112 3.2 demands 400 without a Host; here somebody passes it on"
-EMPTY_HOST = "RFC 9112 3.2 lets Host be empty; nginx does not"
+EMPTY_HOST = "RFC 9110 4.2.1 gives http no empty host; HAProxy passes one on"
 SAME_HOST = "RFC 9112 3.2 demands 400 for more than one Host; here somebody takes equal ones for one"
 HOST_FORM = "RFC 9112 3.2 demands 400 for a Host with an invalid value; here somebody passes it on"
 KEEP_10 = "RFC 9112 9.3: keep-alive on HTTP/1.0 is optional; we close"
@@ -88,7 +88,7 @@ CASES: dict[str, Case] = {
     "TLS": refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
     # -- hosts
     "no host": refused(get(b"/x", host=None), haproxy=NO_HOST),
-    "empty host": passed(get(b"/x", host=b""), ASKED, nginx=EMPTY_HOST),
+    "empty host": refused(get(b"/x", host=b""), haproxy=EMPTY_HOST),
     "two hosts": refused(get(b"/x", b"host: other.test")),
     "the same host twice": refused(get(b"/x", b"host: router.test"), haproxy=SAME_HOST),
     "no host on HTTP/1.0": passed(

@@ -54,6 +54,12 @@ def test_without_a_detail_the_title_says_it() -> None:
     assert json.loads(body)["detail"] == Problems.LOOP.title
 
 
+def test_what_is_not_known_to_be_a_model_is_left_out() -> None:
+    body = render(Problems.BAD_PATH, "", model="", request_id=b"id").partition(b"\r\n\r\n")[2]
+
+    assert "model" not in json.loads(body)
+
+
 def test_head_has_the_length_but_no_body() -> None:
     whole = render(Problems.LOOP, "", model="", request_id=b"id")
 
