@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -68,6 +69,9 @@ def main() -> None:
 
 
 async def _serve(run: Path, listener: socket.socket) -> None:
+    # Batches from workers are thousands of objects that live for a moment: looking at each generation's youngest seven
+    # hundred, as is the default, costs a sixth of this process's time with a thousand models.
+    gc.set_threshold(20_000, 20, 50)
     resolved = json.loads(await asyncio.to_thread((run / "settings.json").read_bytes))
     settings = Settings.model_validate(resolved["settings"])
     probe = HttpProbe()
