@@ -3,6 +3,7 @@
 Rules:
 1. Exit 1 where a row that was run is not held.
 2. Cases that were not run keep their row in `rollback.json`, and the plot shows them all.
+3. `rollback.json` is written after each case: a run that is cut short has lost one case at most.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for rollback.json and rollback.png")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     unknown = set(given.cases) - {case.name for case in CASES}
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
@@ -39,9 +41,9 @@ def main() -> int:
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
         for case in chosen:
             rows[case.name] = report.row(case, _played(pool, case, min(case.runs, given.runs or case.runs)))
-    ordered = [rows[case.name] for case in CASES if case.name in rows]
+            ordered = [rows[case.name] for case in CASES if case.name in rows]
+            report.write(ordered, given.out / "rollback.json")
     report.show([row for row in ordered if row.name in {case.name for case in chosen}])
-    report.write(ordered, given.out / "rollback.json")
     report.draw(ordered, given.out / "rollback.png")
     return 0 if all(rows[case.name].held for case in chosen) else 1
 

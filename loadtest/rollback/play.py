@@ -14,7 +14,7 @@ import numpy as np
 from loadtest.rollback.scenario import Case, Phase
 from loadtest.rollback.traffic import Drawn, draw, draw_sticky
 from router.core.guards import CanaryEvidence, GuardLimits, Subject
-from router.core.outcome import Arm, ArmBatch, BadEvent
+from router.core.outcome import FAILURE, Arm, ArmBatch, BadEvent
 
 SUBJECT = Subject("model", "v4", "canary")
 
@@ -64,19 +64,21 @@ def _feed(evidence: CanaryEvidence, phase: Phase, drawn: Drawn, began: float, st
     arms = arms_of(phase.weight)
     events = _events(arms, drawn, sticky)
     ends = _batches(drawn, phase.batch)
+    counted = _counted_by(drawn, phase.lag)
     before = (0, 0)
     start = 0
     at, ours, stables = drawn.at, drawn.ours, drawn.stables
     for end in ends:
         last = end - 1
-        counts = (int(ours[last]), int(stables[last]))
+        known = counted[last]
+        counts = (int(ours[known]), int(stables[known])) if known >= 0 else before
         evidence.observe(
             (_counted(arms[0], counts[0] - before[0]), _counted(arms[1], counts[1] - before[1])),
             events[start:end],
             began + float(at[last]),
         )
         if evidence.fired:
-            return float(at[last]), counts[0]
+            return float(at[last]), int(ours[last])
         before, start = counts, end
     return None
 
@@ -97,9 +99,18 @@ def _events(arms: tuple[Arm, Arm], drawn: Drawn, sticky: bool) -> list[BadEvent]
 
 
 def _batches(drawn: Drawn, seconds: float) -> list[int]:
-    """Where each batch ends, as indices into the events."""
+    """Where each batch ends, as indices into the events: at a failure, which no worker holds back, or by time."""
     n = len(drawn.at)
     if not seconds:
         return list(range(1, n + 1))
-    number = (drawn.at / seconds).astype(np.int64)
-    return [*(np.flatnonzero(np.diff(number)) + 1).tolist(), n] if n else []
+    ends = (drawn.kind & FAILURE) > 0
+    ends[:-1] |= np.diff((drawn.at / seconds).astype(np.int64)) > 0
+    ends[-1:] = True
+    return [int(end) for end in np.flatnonzero(ends) + 1]
+
+
+def _counted_by(drawn: Drawn, lag: float) -> list[int]:
+    """The event up to which requests are counted by the time of each event, -1 for none."""
+    if not lag:
+        return list(range(len(drawn.at)))
+    return [int(known) for known in np.searchsorted(drawn.at, drawn.at - lag, side="right") - 1]

@@ -33,9 +33,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Phase:
-    """`seconds` of traffic with the canary at `weight` percent; events reach the engine in batches of `batch` seconds.
+    """`seconds` of traffic with the canary at `weight` percent; failures reach the engine one by one.
 
-    A batch of 0 is one event at a time.
+    Other bad events come in batches of at most `batch` seconds. Events are told `lag` seconds before their requests
+    are counted.
     """
 
     seconds: float
@@ -43,6 +44,7 @@ class Phase:
     stable: Rates = Rates()
     canary: Rates = Rates()
     batch: float = 0.0
+    lag: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,6 @@ CASES: tuple[Case, ...] = (
          _shared(1.0, 60.0, times=3, weight=50.0), 2000),
     Case("absolute-late", "alone at 100 %, all fail after 72 000 good requests", "median", 15,
          (Phase(3600.0, 100.0, batch=30.0), Phase(600.0, 100.0, canary=Rates(1.0))), 1000),
+    Case("told-first", "identical, 500 rps, 8 % fail, told 200 ms before they are counted", "rolled back", 6,
+         (Phase(300.0, stable=Rates(0.08), canary=Rates(0.08), lag=0.2),), 2000, rps=500.0),
 )  # fmt: skip
