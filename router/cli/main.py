@@ -40,6 +40,7 @@ COMMANDS = {
     "plan": Lazy("router.cli.plan", "plan", "Tell what a change of configs does to traffic."),
     "promote": Lazy("router.cli.steer", "promote", "Enter a rollout's next step now, or its last."),
     "readmit": Lazy("router.cli.steer", "readmit", "Lift a canary's rollback."),
+    "register": Lazy("router.cli.register", "register", "Register a model trained elsewhere, with its lineage."),
     "restore": Lazy("router.cli.backup", "restore", "Put the state from a backup into a state directory."),
     "resume": Lazy("router.cli.steer", "resume", "Let a paused rollout go on."),
     "rollback": Lazy("router.cli.steer", "rollback", "Send a canary no more requests, at once and everywhere."),

@@ -27,7 +27,7 @@ from router.errors import InternalError, OperatorError
 
 __all__ = ["Settings", "Token", "check_router_file", "load_settings", "variable_of"]
 
-_LISTS = frozenset({"notify", "tokens", "trusted_proxies"})
+_LISTS = frozenset({"model_sources", "notify", "tokens", "trusted_proxies"})
 _BEYOND_FILE = "config"
 
 

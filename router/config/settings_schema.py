@@ -81,6 +81,14 @@ def _network(text: str) -> str:
         raise ValueError(f"{quote(text)} is no IP address or network: {printable(str(error)[:80])}") from error
 
 
+def _model_source(text: str) -> str:
+    if not text.isprintable() or not re.match(r"/|[a-z][a-z0-9+.-]*:/", text):
+        raise ValueError(
+            f"{quote(text)} must be models:/, models:/NAME, runs:/, an absolute path or the URI of a store"
+        )
+    return text
+
+
 def _sha256(text: str) -> str:
     if not re.fullmatch(_SHA256, text.lower()):
         raise ValueError(
@@ -131,6 +139,9 @@ RegistryUrl = Annotated[
     str, AfterValidator(names.check_url), described({"type": "string", "pattern": names.URL_PATTERN})
 ]
 Network = Annotated[str, AfterValidator(_network), described({"type": "string"})]
+ModelSource = Annotated[
+    str, AfterValidator(_model_source), described({"type": "string", "pattern": "^(/|[a-z][a-z0-9+.-]*:/)"})
+]
 Hash = Annotated[
     str, AfterValidator(_sha256), described({"type": ["string", "number"], "pattern": "^[0-9a-fA-F]{64}$"})
 ]
@@ -161,6 +172,11 @@ class _Common(_Frozen):
     )
     registry: RegistryUrl | None = Field(
         None, description="URL of the MLflow server; credentials come from MLFLOW_TRACKING_USERNAME and the like."
+    )
+    model_sources: tuple[ModelSource, ...] = Field(
+        (),
+        description="Where models may come from: models:/, models:/NAME, runs:/, folders, URIs of stores (default "
+        "anywhere).",
     )
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="Addresses or networks of proxies whose X-Forwarded-For and -Proto are believed (default none)."

@@ -5,9 +5,11 @@ Rules:
    names the URI. So an alias that moves changes nothing until the config does.
 2. One server per pinned version and way to serve it, shared by all regions and models that want the same.
 3. What fails is tried again, with growing pauses; after three failures nobody waits for it any more.
-4. At most two models load, and two URIs are resolved, at a time: each is a process that imports for seconds.
-5. A server is stopped only once no config needs it and, for `GRACE_SECONDS`, no route that workers hold sends to it.
-6. Once ready a version keeps its weight: a server that dies is restarted by the supervisor, and failures are its own.
+4. A version is what its files were when it was first fetched: other files under the same URI are refused, also after
+   a restart.
+5. At most two models load, and two URIs are resolved, at a time: each is a process that imports for seconds.
+6. A server is stopped only once no config needs it and, for `GRACE_SECONDS`, no route that workers hold sends to it.
+7. Once ready a version keeps its weight: a server that dies is restarted by the supervisor, and failures are its own.
    One that gives itself up, or ends `DOWN_AFTER` times without staying up between, is `down` until it answers again.
 """
 
@@ -84,8 +86,11 @@ class Registry(Protocol):
         """What `uri` means now; `resolved` in it is the pinned URI. Raises RouterError."""
         ...
 
-    async def fetch(self, uri: str, directory: Path) -> str:
-        """Puts the artifacts of pinned `uri` into `directory`, whole or not at all; returns their digest."""
+    async def fetch(self, uri: str, directory: Path, expected: str) -> str:
+        """Puts the artifacts of pinned `uri` into `directory`, whole or not at all; returns their digest.
+
+        Raises RouterError, also where they have another digest than `expected` (empty: any).
+        """
         ...
 
 
@@ -198,7 +203,7 @@ class Loader:
             down=server.down,
             endpoints=(Endpoint("unix", str(server.socket)),),
             digest=server.pin.version_digest,
-            resolved=pin.resolved,
+            resolved={**pin.resolved, "sha256": server.pin.digest} if server.pin.digest else pin.resolved,
         )
 
     async def _resolve(self, need: LoadNeed) -> None:
@@ -255,10 +260,9 @@ class Loader:
 
     async def _load(self, server: _Server) -> None:
         directory = self._models / server.pin.key
-        fetched = bool(server.pin.digest) and await asyncio.to_thread(directory.is_dir)
-        if not fetched:
-            self._say(server, "its artifacts are being fetched")
-            digest = await self._registry.fetch(server.pin.uri, directory)
+        self._say(server, "its artifacts are being fetched")
+        digest = await self._registry.fetch(server.pin.uri, directory, server.pin.digest)
+        if digest != server.pin.digest:
             server.pin = msgspec.structs.replace(server.pin, digest=digest)
             for need in self._needs_of(server):
                 self._pins[need] = server.pin
@@ -301,7 +305,7 @@ class Loader:
             server.reason = ""
 
     def _count_end(self, server: _Server) -> None:
-        """Rule 6: gave it itself up, or how often did it end in the last while?"""
+        """Rule 7: gave it itself up, or how often did it end in the last while?"""
         now = self._clock.monotonic()
         server.ends = [at for at in server.ends if now - at < DOWN_WINDOW_SECONDS] + [now]
         if not server.down and (server.exit == GAVE_UP or len(server.ends) >= DOWN_AFTER):
@@ -328,7 +332,7 @@ class Loader:
         self._on_change(self._needs_of(server))
 
     def sweep(self, in_force: Collection[str]) -> None:
-        """Stops the servers that nothing needs (rule 5); `in_force` are the sockets that workers may send to.
+        """Stops the servers that nothing needs (rule 6); `in_force` are the sockets that workers may send to.
 
         Call it every second or so, and only while all connected workers hold the latest snapshot.
         """

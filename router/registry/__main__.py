@@ -1,7 +1,8 @@
 """The registry child: one question to MLflow, one JSON object on standard output.
 
 Rules:
-1. `resolve URI` and `fetch URI --to DIR`; exit 0 with the answer, 1 with `{"error", "hint", "fault"}`. No traceback.
+1. `resolve URI`, `fetch URI --to DIR` and `register URI --name …`; exit 0 with the answer, 1 with `{"error", "hint",
+   "fault"}`. No traceback.
 2. Standard output carries the answer alone: whatever libraries print goes to standard error.
 3. It asks once and briefly: MLflow's own retries, of minutes, are switched off. Its caller decides about another try.
 4. Where `--lifeline FD` is given, it ends with the process that holds the pipe's other end.
@@ -10,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ import msgspec
 
 from router import lifeline
 from router.errors import RouterError
-from router.registry.types import Fetched, Resolved, failure_of
+from router.registry.types import Brought, Fetched, Resolved, failure_of
 
 _ONE_BRIEF_TRY = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -60,7 +62,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--registry", default=os.environ.get("MLFLOW_TRACKING_URI"))
         if name == "fetch":
             command.add_argument("--to", type=Path, required=True)
+            command.add_argument("--expect", default="", help="the digest that the files must have")
+    _add_register(commands.add_parser("register"))
     return parser
+
+
+def _add_register(command: argparse.ArgumentParser) -> None:
+    command.add_argument("uri")
+    command.add_argument("--registry", default=os.environ.get("MLFLOW_TRACKING_URI"))
+    command.add_argument("--name", required=True)
+    command.add_argument("--git-commit", required=True)
+    command.add_argument("--dataset", nargs=2, required=True, help="name and digest")
+    command.add_argument("--metrics", default="{}", help="as JSON")
 
 
 def _keep_stdout_for_the_answer() -> int:
@@ -69,14 +82,23 @@ def _keep_stdout_for_the_answer() -> int:
     return answers
 
 
-def _answer(asked: argparse.Namespace) -> Resolved | Fetched:
+def _answer(asked: argparse.Namespace) -> Resolved | Fetched | Brought:
     # Imported late: a wrong argument is told without the seconds that MLflow takes.
-    from router.registry import artifacts, lookup
+    from router.registry import artifacts, bringing, lookup
 
     if asked.command == "resolve":
         return lookup.resolve(asked.uri, asked.registry)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _DOWNLOAD_TIMEOUT
-    return artifacts.fetch(asked.uri, asked.to, asked.registry)
+    if asked.command == "register":
+        return bringing.register(
+            asked.uri,
+            asked.name,
+            asked.registry,
+            git_commit=asked.git_commit,
+            dataset=tuple(asked.dataset),
+            metrics=json.loads(asked.metrics),
+        )
+    return artifacts.fetch(asked.uri, asked.to, asked.registry, asked.expect)
 
 
 if __name__ == "__main__":

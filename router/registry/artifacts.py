@@ -20,8 +20,8 @@ from router.registry.uri import ByAlias, LocalPath, parse
 _ADDED_ON_DOWNLOAD = "registered_model_meta"
 
 
-def fetch(uri: str, directory: Path, registry: str | None) -> Fetched:
-    """Brings the files of `uri` into `directory`; see `files.keep` for what is promised about it.
+def fetch(uri: str, directory: Path, registry: str | None, expected: str = "") -> Fetched:
+    """Brings the files of `uri`, of digest `expected` where one is, into `directory`; see `files.keep`.
 
     Raises:
         OperatorError: the URI is refused, is not pinned, or names nothing; the directory cannot be written.
@@ -33,14 +33,14 @@ def fetch(uri: str, directory: Path, registry: str | None) -> Fetched:
     local = isinstance(parsed, LocalPath)
     with mapped(uri, None if local else registry):
         if isinstance(parsed, LocalPath):
-            return _copied(Path(parsed.path).expanduser().absolute(), directory)
-        return files.keep(directory.absolute(), lambda part: _download(uri, part, registry))
+            return _copied(Path(parsed.path).expanduser().absolute(), directory, expected)
+        return files.keep(directory.absolute(), lambda part: _download(uri, part, registry), expected)
 
 
-def _copied(source: Path, directory: Path) -> Fetched:
+def _copied(source: Path, directory: Path, expected: str) -> Fetched:
     if not (source / "MLmodel").is_file():
         raise OperatorError(f"{source} holds no MLmodel file", hint="name the directory that holds the model")
-    return files.keep(directory.absolute(), lambda part: _copy(source, part))
+    return files.keep(directory.absolute(), lambda part: _copy(source, part), expected)
 
 
 def _copy(source: Path, part: Path) -> None:

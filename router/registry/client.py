@@ -22,9 +22,9 @@ import msgspec
 
 from router.errors import InternalError, RouterError, UpstreamError
 from router.registry.redact import first_line, without_credentials
-from router.registry.types import Failure, Fetched, Resolved
+from router.registry.types import Brought, Failure, Fetched, Resolved
 
-_Answer = TypeVar("_Answer", Resolved, Fetched)
+_Answer = TypeVar("_Answer", Resolved, Fetched, Brought)
 _AT_ONCE = 2
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -39,14 +39,38 @@ async def resolve(uri: str, *, registry: str | None, timeout: float = 30.0) -> R
     return await _ask(["resolve", uri], Resolved, uri=uri, registry=registry, timeout=timeout)
 
 
-async def fetch(uri: str, *, to: Path, registry: str | None, timeout: float = 600.0) -> Fetched:
+async def fetch(uri: str, *, to: Path, registry: str | None, expected: str = "", timeout: float = 600.0) -> Fetched:
     """Brings the files of the pinned `uri` into directory `to`, whole or not at all; idempotent. `timeout` in seconds.
 
     Raises:
-        OperatorError: as `resolve`; or `to` cannot be written, or was not made by an earlier fetch.
+        OperatorError: as `resolve`; or `to` cannot be written, or was not made by an earlier fetch; or the files have
+            another digest than `expected`.
         UpstreamError: as `resolve`; or what the registry holds is no model.
     """
-    return await _ask(["fetch", uri, "--to", str(to)], Fetched, uri=uri, registry=registry, timeout=timeout)
+    return await _ask(
+        ["fetch", uri, "--to", str(to), "--expect", expected], Fetched, uri=uri, registry=registry, timeout=timeout
+    )
+
+
+async def register(
+    origin: str,
+    *,
+    name: str,
+    registry: str | None,
+    git_commit: str,
+    dataset: tuple[str, str],
+    metrics: Mapping[str, float],
+    timeout: float = 600.0,
+) -> Brought:
+    """Registers the model at path or URI `origin` as the next version of `name`. `timeout` in seconds.
+
+    Raises:
+        OperatorError: there is no model at `origin`, or no registry is set.
+        UpstreamError: the registry or the store of `origin` cannot be reached, or answers nonsense.
+    """
+    question = ["register", origin, "--name", name, "--git-commit", git_commit, "--dataset", *dataset]
+    question += ["--metrics", msgspec.json.encode(metrics).decode()]
+    return await _ask(question, Brought, uri=origin, registry=registry, timeout=timeout)
 
 
 def child_environment(environ: Mapping[str, str], registry: str | None) -> dict[str, str]:

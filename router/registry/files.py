@@ -25,27 +25,41 @@ from router.registry.types import Fetched
 _CHUNK = 1024 * 1024
 
 
-def keep(directory: Path, fill: Callable[[Path], None]) -> Fetched:
+def keep(directory: Path, fill: Callable[[Path], None], expected: str = "") -> Fetched:
     """Makes `directory` hold what `fill` writes into the (missing) directory it is handed.
 
-    Idempotent: where an earlier call left it complete and untouched, `fill` is not called.
+    Idempotent: where an earlier call left it complete and untouched, `fill` is not called. `expected` is the digest
+    that it has to have, empty for any.
 
     Raises:
-        OperatorError: the directory exists and was not made by this function, or cannot be written.
+        OperatorError: the directory exists and was not made by this function, or cannot be written; what was filled has
+            another digest than expected.
         UpstreamError: what was filled is no model.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(_beside(directory, ".lock")):
         held = _held(directory)
-        if held is not None:
+        if held is not None and expected in ("", held.digest):
             return held
         part = _beside(directory, ".part")
         _remove(part)
         fill(part)
         _check_model(part)
         made = describe(part, at=directory)
+        if expected not in ("", made.digest):
+            _remove(part)
+            raise OperatorError(
+                f"its files are not those that were pinned: their SHA-256 is {made.digest}, and was {expected}",
+                hint="somebody changed a version that was registered already; register the files as a version of their "
+                "own, or take this one out of the config and put it back to accept them",
+            )
         _put_in_place(part, directory, made)
         return made
+
+
+def holds(directory: Path, digest: str) -> bool:
+    """Whether `directory` holds exactly the files with that digest."""
+    return directory.is_dir() and describe(directory).digest == digest
 
 
 def describe(directory: Path, *, at: Path | None = None) -> Fetched:

@@ -52,6 +52,15 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that was registered: its name and new version, the run with its lineage, one digest over its files."""
+
+    name: str
+    version: str
+    run_id: str
+    digest: str
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a child could not do it; `fault` says whose part it is to mend it."""
 

@@ -33,12 +33,12 @@ class Host:
         self._over = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
         self._less = asyncio.Event()
-        self._polite = False
+        self._polite = self._ended = False
 
     async def run(self) -> None:
         """Until `leave` or SIGTERM, and until every connection has ended."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.leave)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
         self._count()
         for sock in self._sockets:
             sock.setblocking(False)
@@ -49,13 +49,22 @@ class Host:
         self._board.connected(self._place, NOBODY)
         await asyncio.gather(*self._settling)
         for connection in tuple(self.connections):
-            connection.shutdown()
+            if self._ended:
+                connection.shutdown()
+            else:
+                connection.retire()
         while self.connections:
             self._less.clear()
             await self._less.wait()
 
     def leave(self) -> None:
-        """Takes no more connections, and ends with those it has."""
+        """Takes no more connections, and ends with those it has: each is used for one request more at most."""
+        self._over.set()
+
+    def _end(self) -> None:
+        self._ended = True
+        for connection in tuple(self.connections):
+            connection.shutdown()
         self._over.set()
 
     def _accept(self, sock: socket.socket) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from router.serving.forks import Place
 
 T = TypeVar("T")
-QUICK_LIMIT = 0.5
+QUICK_LIMIT = 1.0
 _UNUSUAL = 4
 _GRACE = 1.0
 

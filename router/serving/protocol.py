@@ -27,6 +27,7 @@ from router.serving.service import Service
 
 PREDICTION_TIMEOUT = 60.0
 KEEP_ALIVE = 75.0
+_LAST_CALL = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BROKEN = answers.refusal(400, "BAD_REQUEST", "This is no HTTP/1.1 request.")
 _LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
@@ -96,6 +97,12 @@ class Connection(asyncio.Protocol):
         self._ending = True
         if not self._busy:
             self.transport.close()
+
+    def retire(self) -> None:
+        """The process leaves, and hands over what still comes: the next answer is the connection's last."""
+        self._ending = True
+        if not self._busy:
+            self._expect(_LAST_CALL, self.shutdown)
 
     def on_url(self, url: bytes) -> None:
         """See httptools."""

@@ -3,7 +3,9 @@
 Rules:
 1. The directory is locked for as long as the router lives; the kernel lets go of the lock however it dies.
 2. Files are written whole or not at all; what holds secrets is readable by the router's user alone.
-3. The run directory is emptied at the start. Where the state directory's path is too long for a Unix socket, it is a
+3. Where the router is root, a model's code runs as another user, who passes through to its files and its socket and
+   reads nothing else: what is in the directory is closed to others, the way there is open to pass.
+4. The run directory is emptied at the start. Where the state directory's path is too long for a Unix socket, it is a
    temporary one, found again through `serving.json` and removed.
 """
 
@@ -48,6 +50,8 @@ class StateDirectory:
                 self.left_over = self._serving.exists()
                 self._clear_before()
                 self.run = self._make_run()
+                if os.geteuid() == 0:
+                    self._let_models_pass()
         except BaseException:
             os.close(self._lock)
             raise
@@ -84,6 +88,15 @@ class StateDirectory:
             run.mkdir(mode=0o700)
         (run / "pyfunc").mkdir(mode=0o700)
         return run
+
+    def _let_models_pass(self) -> None:
+        models = self.path / "models"
+        models.mkdir(exist_ok=True)
+        for entry in self.path.iterdir():
+            if not entry.is_symlink():
+                entry.chmod(0o700 if entry.is_dir() else 0o600)
+        for passage in (self.path, models, self.run, self.run / "pyfunc"):
+            passage.chmod(0o711)
 
     def write(self, path: Path, text: str) -> None:
         """Writes `text` to `path` whole, readable by this user alone.

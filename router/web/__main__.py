@@ -14,7 +14,7 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,7 +27,7 @@ from router.config.settings_schema import Settings
 from router.control.health import HttpProbe
 from router.control.service import Control, Setup
 from router.lifeline import hold
-from router.registry import client
+from router.registry import client, files, sources
 from router.serving.spec import command
 from router.store.sqlite import SqliteStore
 from router.web.app import build_app
@@ -38,17 +38,24 @@ GRACE_SECONDS = 3
 class _Registry:
     """`router.control.models.Registry` through short-lived children."""
 
-    def __init__(self, registry: str | None) -> None:
+    def __init__(self, registry: str | None, sources: Sequence[str]) -> None:
         self._registry = registry
+        self._sources = sources
 
     async def resolve(self, uri: str) -> Mapping[str, object]:
         """See `Registry`."""
-        resolved: dict[str, object] = msgspec.to_builtins(await client.resolve(uri, registry=self._registry))
+        found = await client.resolve(uri, registry=self._registry)
+        await asyncio.to_thread(sources.check, uri, found.resolved, found.source, self._sources)
+        resolved: dict[str, object] = msgspec.to_builtins(found)
         return resolved
 
-    async def fetch(self, uri: str, directory: Path) -> str:
+    async def fetch(self, uri: str, directory: Path, expected: str) -> str:
         """See `Registry`."""
-        return (await client.fetch(uri, to=directory, registry=self._registry)).digest
+        # What is here already needs no child to be started.
+        held: bool = await asyncio.to_thread(files.holds, directory, expected) if expected else False
+        if held:
+            return expected
+        return (await client.fetch(uri, to=directory, registry=self._registry, expected=expected)).digest
 
 
 def main() -> None:
@@ -86,7 +93,7 @@ async def _serve(run: Path, listener: socket.socket) -> None:
             notify=settings.notify,
         ),
         store=SqliteStore(settings.state / "canary-router.db", clock),
-        registry=_Registry(settings.registry),
+        registry=_Registry(settings.registry, settings.model_sources),
         command=command,
         probe=probe,
         clock=clock,

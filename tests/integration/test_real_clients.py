@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.integration.conftest import MlflowServer
+from tests.integration.test_serving import below
 from tests.support.router_process import RouterProcess
 from tests.support.wait import eventually
 
@@ -18,7 +20,7 @@ MODEL = """
 model: wine
 owner: tests
 versions:
-  v1: {model_uri: "models:/wine/1"}
+  v1: {model_uri: "models:/wine/1", processes: 2, memory: 512MiB, batching: {max_rows: 64, max_delay: 1ms}}
   v2: {model_uri: "models:/wine@eu_west_champion"}
   v3: {model_uri: "models:/wine/3"}
 stable: v1
@@ -44,6 +46,19 @@ def router(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer
             lambda: {v["state"] for v in running.model("wine")["versions"].values()} == {"ready"}, 60, "all are loaded"
         )
         yield running
+
+
+def test_the_config_says_how_a_version_is_served(router: RouterProcess) -> None:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in router.pids("pyfunc-")}
+    ((guard, asked),) = (
+        (pid, words) for pid, words in commands.items() if words[words.index(b"--processes") + 1] == b"2"
+    )
+    assert asked[asked.index(b"--batch-rows") + 1] == b"64"
+    assert asked[asked.index(b"--batch-delay") + 1] == b"0.001"
+    assert asked[asked.index(b"--memory") + 1] == b"536870912"
+    # Its parent, and two that serve.
+    assert len(below(guard)) == 3
+    assert len(router.model("wine")["versions"]["v1"]["resolved"]["sha256"]) == 64
 
 
 def test_requests_gets_the_answer_of_the_version_that_its_key_belongs_to(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,6 +47,41 @@ async def test_a_version_comes_with_its_lineage(mlflow_server: MlflowServer) -> 
 async def test_an_alias_is_pinned_to_its_version(mlflow_server: MlflowServer) -> None:
     found = await resolve("models:/wine@eu_west_champion", mlflow_server)
     assert (found.uri, found.resolved) == ("models:/wine@eu_west_champion", "models:/wine/2")
+
+
+async def test_a_model_that_was_trained_elsewhere_comes_with_its_lineage(
+    mlflow_server: MlflowServer, serving_models: Path, tmp_path: Path
+) -> None:
+    origin = tmp_path / "brought"
+    shutil.copytree(serving_models / "linear", origin)
+    command = ["register", "--from", str(origin), "--name", "brought", "--git-commit", COMMIT, "-o", "json"]
+    command += ["--dataset-digest", "1f2e3d4c", "--dataset", "iris", "--metric", "auc=0.97"]
+    command += ["--registry", mlflow_server.url]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "router.cli", *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SOON * 3,
+    )
+    made = json.loads(done.stdout)["registered"]
+    assert (made["name"], made["version"]) == ("brought", "1")
+    found = await resolve("models:/brought/1", mlflow_server)
+    assert (found.git_commit, found.datasets, found.metrics) == (
+        COMMIT,
+        [Dataset(name="iris", digest="1f2e3d4c")],
+        {"auc": 0.97},
+    )
+    assert found.tags["canary-router.sha256"] == made["digest"]
+    fetched = await client.fetch(found.resolved, to=tmp_path / "m", registry=mlflow_server.url, expected=made["digest"])
+    assert fetched.digest == made["digest"]
+
+
+async def test_other_files_under_a_pinned_version_are_refused(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="not those that were pinned"):
+        await client.fetch("models:/wine/1", to=tmp_path / "m", registry=mlflow_server.url, expected="0" * 64)
+    assert not (tmp_path / "m").exists()
 
 
 async def test_a_model_and_a_run_name_the_same_files(mlflow_server: MlflowServer, tmp_path: Path) -> None:

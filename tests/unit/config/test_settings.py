@@ -55,6 +55,7 @@ admin: "[::1]:2"
 workers: 3
 state: /var/lib/router
 registry: https://mlflow.internal/base
+model_sources: ["models:/fraud", /srv/models]
 trusted_proxies: [10.0.0.0/8, "::1"]
 drain_delay: 5s
 grace: 1m
@@ -75,6 +76,7 @@ notify:
     assert found.listen == {"eu-west": "127.0.0.1:1"}
     assert (found.admin, found.workers, found.state) == ("[::1]:2", 3, Path("/var/lib/router"))
     assert found.registry == "https://mlflow.internal/base"
+    assert found.model_sources == ("models:/fraud", "/srv/models")
     assert found.trusted_proxies == ("10.0.0.0/8", "::1/128")
     assert (found.drain_delay, found.grace, found.read_token) == (5.0, 60.0, "required")
     assert [(token.name, token.role, token.sha256) for token in found.tokens] == [("alice", "operator", HASH)]
@@ -170,6 +172,7 @@ def test_a_file_that_sets_nothing_means_the_defaults(file: Path, text: str) -> N
         ("state: []", "router.yaml:1:8: state: must be text, not a list"),
         ("registry: sqlite:///x", "router.yaml:1:11: registry: must begin with http:// or https://"),
         ("trusted_proxies: [10.0.0.1/8]", "router.yaml:1:19: trusted_proxies[0]: '10.0.0.1/8' is no IP address or n"),
+        ("model_sources: [fraud]", "router.yaml:1:17: model_sources[0]: 'fraud' must be models:/, models:/NAME, runs:/"),
         ("trusted_proxies: 10.0.0.1", "router.yaml:1:18: trusted_proxies: must be a list, not text"),
         ("drain_delay: 5", "router.yaml:1:14: drain_delay: '5' is not a duration"),
         ("read_token: yes", "router.yaml:1:13: read_token: must be required or loopback, not 'yes'"),

@@ -260,13 +260,13 @@ async def test_at_most_two_load_at_a_time(tmp_path: Path) -> None:
     class Slow(FakeRegistry):
         running = 0
 
-        async def fetch(self, uri: str, directory: Path) -> str:
+        async def fetch(self, uri: str, directory: Path, expected: str) -> str:
             nonlocal most
             self.running += 1
             most = max(most, self.running)
             await asyncio.sleep(0.01)
             self.running -= 1
-            return await super().fetch(uri, directory)
+            return await super().fetch(uri, directory, expected)
 
     async with bench(tmp_path) as there:
         there.loader._registry = Slow({need.uri: need.uri for need in needs})

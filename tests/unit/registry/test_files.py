@@ -80,6 +80,19 @@ def test_a_fetch_that_fails_leaves_nothing_under_the_name(tmp_path: Path) -> Non
     assert files.keep(tmp_path / "m", model()).sha256
 
 
+def test_other_files_than_those_that_were_pinned_are_refused(tmp_path: Path) -> None:
+    pinned = files.keep(tmp_path / "m", model(weights="1")).digest
+    assert files.keep(tmp_path / "m", never, pinned).digest == pinned
+    assert files.holds(tmp_path / "m", pinned)
+    with pytest.raises(OperatorError, match="not those that were pinned") as refused:
+        files.keep(tmp_path / "elsewhere", model(weights="2"), pinned)
+    assert pinned in refused.value.message
+    assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "m" / "data" / "weights").write_text("tampered with")
+    assert not files.holds(tmp_path / "m", pinned)
+    assert not files.holds(tmp_path / "elsewhere", pinned)
+
+
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "thesis.txt").write_text("years of work")
