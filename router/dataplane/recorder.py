@@ -23,32 +23,59 @@ Record = tuple["LiveArm", int, str, bool, float, float, str, int]
 MAX_ARMS = 50_000
 
 
+Cell = tuple[int, str, bool, int, int, int]
+"""code, result, observed, and the buckets of duration, upstream's part and the router's part."""
+
+_Told = tuple[tuple[tuple[int, str, bool, int], ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+_NONE = (0,) * (len(BUCKETS) + 1)
+_LONE = [[(*_NONE[:at], n, *_NONE[at + 1 :]) for at in range(len(_NONE))] for n in range(8)]
+"""By n and bucket: the counts of a histogram that has nothing else."""
+
+
+def _lone(n: int, at: int) -> tuple[int, ...]:
+    return _LONE[n][at] if n < len(_LONE) else (*_NONE[:at], n, *_NONE[at + 1 :])
+
+
 class _Sums:
     """What is known of one arm since the last batch."""
 
-    __slots__ = ("counts", "duration", "fallbacks", "overhead", "retries", "totals", "upstream")
+    __slots__ = ("cells", "duration", "fallbacks", "retries", "upstream")
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[int, str, bool], int] = {}
-        self.duration = [0] * (len(BUCKETS) + 1)
-        self.upstream = [0] * (len(BUCKETS) + 1)
-        self.overhead = [0] * (len(BUCKETS) + 1)
-        self.totals = [0.0, 0.0]
-        self.fallbacks: dict[str, int] = {}
+        self.cells: dict[Cell, int] = {}
+        self.duration = 0.0
+        self.upstream = 0.0
+        self.fallbacks: dict[str, int] | None = None
         self.retries = 0
 
     def batch(self, arm: LiveArm) -> ArmBatch:
         """The sums as a message."""
-        duration, upstream = self.totals
+        counts, duration, upstream, overhead = self._told()
         return ArmBatch(
-            arm=arm.key,
-            counts=tuple((*key, n) for key, n in self.counts.items()),
-            duration=Histogram(tuple(self.duration), duration),
-            upstream=Histogram(tuple(self.upstream), upstream),
-            overhead=Histogram(tuple(self.overhead), duration - upstream),
-            fallbacks=tuple(self.fallbacks.items()),
-            retries=self.retries,
+            arm.key,
+            counts,
+            Histogram(duration, self.duration),
+            Histogram(upstream, self.upstream),
+            Histogram(overhead, self.duration - self.upstream),
+            tuple(self.fallbacks.items()) if self.fallbacks else (),
+            self.retries,
         )
+
+    def _told(self) -> _Told:
+        """The counts, and the three histograms' counts; most of a thousand arms have one cell only."""
+        if len(self.cells) == 1:
+            (((code, result, observed, whole, upstreams, ours), n),) = self.cells.items()
+            return ((code, result, observed, n),), _lone(n, whole), _lone(n, upstreams), _lone(n, ours)
+        counts: dict[tuple[int, str, bool], int] = {}
+        duration, upstream, overhead = list(_NONE), list(_NONE), list(_NONE)
+        for (code, result, observed, whole, upstreams, ours), n in self.cells.items():
+            key = (code, result, observed)
+            counts[key] = counts.get(key, 0) + n
+            duration[whole] += n
+            upstream[upstreams] += n
+            overhead[ours] += n
+        return tuple((*key, n) for key, n in counts.items()), tuple(duration), tuple(upstream), tuple(overhead)
 
 
 class Recorder:
@@ -63,16 +90,20 @@ class Recorder:
             sums = self._sums.get(arm) or self._begin(arm)
             if sums is None:
                 continue
-            key = (code, result, observed)
-            counts = sums.counts
-            counts[key] = counts.get(key, 0) + 1
-            sums.duration[bisect_left(BUCKETS, duration)] += 1
-            sums.upstream[bisect_left(BUCKETS, upstream)] += 1
-            sums.overhead[bisect_left(BUCKETS, duration - upstream)] += 1
-            totals = sums.totals
-            totals[0] += duration
-            totals[1] += upstream
+            cell = (
+                code,
+                result,
+                observed,
+                bisect_left(BUCKETS, duration),
+                bisect_left(BUCKETS, upstream),
+                bisect_left(BUCKETS, duration - upstream),
+            )
+            cells = sums.cells
+            cells[cell] = cells.get(cell, 0) + 1
+            sums.duration += duration
+            sums.upstream += upstream
             if fallback:
+                sums.fallbacks = sums.fallbacks or {}
                 sums.fallbacks[fallback] = sums.fallbacks.get(fallback, 0) + 1
             if retries:
                 sums.retries += retries
