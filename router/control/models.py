@@ -93,6 +93,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def prepare(self, directory: Path) -> Path:
+        """The interpreter of an environment with what the model in `directory` requires. Raises RouterError."""
+        ...
+
 
 Command = Callable[[Launch], tuple[Sequence[str], Mapping[str, str]]]
 """What to start → argv and environment of a pyfunc server."""
@@ -267,12 +271,16 @@ class Loader:
             for need in self._needs_of(server):
                 self._pins[need] = server.pin
                 self._keep_pin(need, server.pin)
+        python = None
+        if server.serving.isolated:
+            self._say(server, "its environment is being built")
+            python = await self._registry.prepare(directory)
         self._say(server, "its server loads it and warms up")
         server.exit = None
         server.ended.clear()
         model = str(server.pin.resolved.get("name") or "model")
         version = str(server.pin.resolved.get("version") or server.pin.key)
-        argv, env = self._command(Launch(server.socket, directory, model, version, server.serving))
+        argv, env = self._command(Launch(server.socket, directory, model, version, server.serving, python))
         self._children.run(server.name, argv, env)
         await self._wait_until_it_answers(server)
 

@@ -1,8 +1,8 @@
 """The registry child: one question to MLflow, one JSON object on standard output.
 
 Rules:
-1. `resolve URI`, `fetch URI --to DIR` and `register URI --name …`; exit 0 with the answer, 1 with `{"error", "hint",
-   "fault"}`. No traceback.
+1. `resolve URI`, `fetch URI --to DIR`, `register URI --name …`, `prepare MODEL --root DIR`; exit 0 with the answer,
+   1 with `{"error", "hint", "fault"}`. No traceback.
 2. Standard output carries the answer alone: whatever libraries print goes to standard error.
 3. It asks once and briefly: MLflow's own retries, of minutes, are switched off. Its caller decides about another try.
 4. Where `--lifeline FD` is given, it ends with the process that holds the pipe's other end.
@@ -21,7 +21,7 @@ import msgspec
 
 from router import lifeline
 from router.errors import RouterError
-from router.registry.types import Brought, Fetched, Resolved, failure_of
+from router.registry.types import Brought, Fetched, Prepared, Resolved, failure_of
 
 _ONE_BRIEF_TRY = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--to", type=Path, required=True)
             command.add_argument("--expect", default="", help="the digest that the files must have")
     _add_register(commands.add_parser("register"))
+    prepare = commands.add_parser("prepare")
+    prepare.add_argument("model", type=Path, help="directory that holds the MLmodel")
+    prepare.add_argument("--root", type=Path, required=True, help="directory of all environments")
     return parser
 
 
@@ -82,7 +85,11 @@ def _keep_stdout_for_the_answer() -> int:
     return answers
 
 
-def _answer(asked: argparse.Namespace) -> Resolved | Fetched | Brought:
+def _answer(asked: argparse.Namespace) -> Resolved | Fetched | Brought | Prepared:
+    if asked.command == "prepare":
+        from router.registry import environments
+
+        return environments.prepare(asked.model, asked.root)
     # Imported late: a wrong argument is told without the seconds that MLflow takes.
     from router.registry import artifacts, bringing, lookup
 

@@ -22,9 +22,9 @@ import msgspec
 
 from router.errors import InternalError, RouterError, UpstreamError
 from router.registry.redact import first_line, without_credentials
-from router.registry.types import Brought, Failure, Fetched, Resolved
+from router.registry.types import Brought, Failure, Fetched, Prepared, Resolved
 
-_Answer = TypeVar("_Answer", Resolved, Fetched, Brought)
+_Answer = TypeVar("_Answer", Resolved, Fetched, Brought, Prepared)
 _AT_ONCE = 2
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -71,6 +71,17 @@ async def register(
     question = ["register", origin, "--name", name, "--git-commit", git_commit, "--dataset", *dataset]
     question += ["--metrics", msgspec.json.encode(metrics).decode()]
     return await _ask(question, Brought, uri=origin, registry=registry, timeout=timeout)
+
+
+async def prepare(model: Path, *, root: Path, timeout: float = 1800.0) -> Prepared:
+    """Builds the environment that the model in directory `model` requires, below `root`, if it is not there yet.
+
+    Raises:
+        OperatorError: the model requires what cannot be had here, or uv is not installed.
+        UpstreamError: it cannot be built, for instance because no package index can be reached.
+    """
+    question = ["prepare", str(model), "--root", str(root)]
+    return await _ask(question, Prepared, uri=str(model), registry=None, timeout=timeout)
 
 
 def child_environment(environ: Mapping[str, str], registry: str | None) -> dict[str, str]:

@@ -37,7 +37,7 @@ def keep(directory: Path, fill: Callable[[Path], None], expected: str = "") -> F
         UpstreamError: what was filled is no model.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(_beside(directory, ".lock")):
+    with locked(_beside(directory, ".lock")):
         held = _held(directory)
         if held is not None and expected in ("", held.digest):
             return held
@@ -133,7 +133,8 @@ def _regular_files(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Rule 3, with the lock in the file `path`."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

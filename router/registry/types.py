@@ -27,6 +27,8 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     `resolved` is the pinned form: `models:/name/3`, `models:/m-id`, `runs:/id/path` or an absolute path. `source` is
     where its files are: `models:/m-id`, or whatever URI the registry holds. `name`, `version`, `run_id`, `model_id`
     and `git_commit` are empty where there is none; `flavor` is the most specific flavor, such as `sklearn`.
+    `created_at` is wall-clock seconds, the earliest that is known of the model and its run, 0 where nothing is;
+    `run_status` is empty where there is no such run (any more).
     """
 
     uri: str
@@ -42,6 +44,8 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     datasets: list[Dataset] = []
     signature: bool = False
     flavor: str = ""
+    created_at: float = 0.0
+    run_status: str = ""
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,13 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     run_id: str
+    digest: str
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment: its interpreter, and one digest over what it was built from."""
+
+    python: str
     digest: str
 
 

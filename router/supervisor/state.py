@@ -90,12 +90,13 @@ class StateDirectory:
         return run
 
     def _let_models_pass(self) -> None:
-        models = self.path / "models"
-        models.mkdir(exist_ok=True)
+        models, environments = self.path / "models", self.path / "environments"
+        for folder in (models, environments):
+            folder.mkdir(exist_ok=True)
         for entry in self.path.iterdir():
             if not entry.is_symlink():
                 entry.chmod(0o700 if entry.is_dir() else 0o600)
-        for passage in (self.path, models, self.run, self.run / "pyfunc"):
+        for passage in (self.path, models, environments, self.run, self.run / "pyfunc"):
             passage.chmod(0o711)
 
     def write(self, path: Path, text: str) -> None:

@@ -38,8 +38,9 @@ GRACE_SECONDS = 3
 class _Registry:
     """`router.control.models.Registry` through short-lived children."""
 
-    def __init__(self, registry: str | None, sources: Sequence[str]) -> None:
+    def __init__(self, registry: str | None, sources: Sequence[str], environments: Path) -> None:
         self._registry = registry
+        self._environments = environments
         self._sources = sources
 
     async def resolve(self, uri: str) -> Mapping[str, object]:
@@ -56,6 +57,10 @@ class _Registry:
         if held:
             return expected
         return (await client.fetch(uri, to=directory, registry=self._registry, expected=expected)).digest
+
+    async def prepare(self, directory: Path) -> Path:
+        """See `Registry`."""
+        return Path((await client.prepare(directory, root=self._environments)).python)
 
 
 def main() -> None:
@@ -93,7 +98,7 @@ async def _serve(run: Path, listener: socket.socket) -> None:
             notify=settings.notify,
         ),
         store=SqliteStore(settings.state / "canary-router.db", clock),
-        registry=_Registry(settings.registry, settings.model_sources),
+        registry=_Registry(settings.registry, settings.model_sources, settings.state / "environments"),
         command=command,
         probe=probe,
         clock=clock,

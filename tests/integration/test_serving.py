@@ -42,9 +42,9 @@ def fetched(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactor
 class Served:
     """A pyfunc server as the supervisor would run it."""
 
-    def __init__(self, path: Path, model: Path, serving: Serving = AS_USUAL) -> None:
+    def __init__(self, path: Path, model: Path, serving: Serving = AS_USUAL, python: Path | None = None) -> None:
         self.socket = path
-        self.argv, self.env = spec.command(Launch(path, model, "wine", "v1", serving))
+        self.argv, self.env = spec.command(Launch(path, model, "wine", "v1", serving, python))
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -172,7 +172,7 @@ def test_a_file_that_sets_nothing_means_the_defaults(file: Path, text: str) -> N
         ("state: []", "router.yaml:1:8: state: must be text, not a list"),
         ("registry: sqlite:///x", "router.yaml:1:11: registry: must begin with http:// or https://"),
         ("trusted_proxies: [10.0.0.1/8]", "router.yaml:1:19: trusted_proxies[0]: '10.0.0.1/8' is no IP address or n"),
-        ("model_sources: [fraud]", "router.yaml:1:17: model_sources[0]: 'fraud' must be models:/, models:/NAME, runs:/"),
+        ("model_sources: [fraud]", "router.yaml:1:17: model_sources[0]: 'fraud' must be models:/, models:/NAME"),
         ("trusted_proxies: 10.0.0.1", "router.yaml:1:18: trusted_proxies: must be a list, not text"),
         ("drain_delay: 5", "router.yaml:1:14: drain_delay: '5' is not a duration"),
         ("read_token: yes", "router.yaml:1:13: read_token: must be required or loopback, not 'yes'"),

@@ -86,6 +86,11 @@ class FakeRegistry:
         await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
         return f"digest of {uri}"
 
+    async def prepare(self, directory: Path) -> Path:
+        if self.down:
+            raise UpstreamError("no index can be reached")
+        return directory / "python"
+
 
 @dataclass
 class MemoryLedger:

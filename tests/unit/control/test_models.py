@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from router.config.serving import Serving
+from router.config.serving import Launch, Serving
 from router.control.children import Child, Children
 from router.control.models import GRACE_SECONDS, Loader, Pin, pin_from_text, pin_to_text
 from router.control.needs import LoadNeed, Need
@@ -206,6 +206,23 @@ async def test_a_server_that_does_not_stay_up_is_shown_as_unready_and_keeps_its_
         await there.children._open(name, str(socket))
         await until(lambda: there.loader.fact(V3).shown == "ready", clock=there.clock)
         assert there.loader.fact(V3).reason == ""
+
+
+async def test_an_isolated_version_waits_for_its_own_environment(tmp_path: Path) -> None:
+    need = LoadNeed(V3.model, V3.uri, Serving(isolated=True))
+    async with bench(tmp_path) as there:
+        asked: list[Launch] = []
+        serve = there.loader._command
+
+        def command(launch: Launch) -> tuple[Sequence[str], Mapping[str, str]]:
+            asked.append(launch)
+            return serve(launch)
+
+        there.loader._command = command
+        there.loader.want({need})
+        await there.until_state(need, "ready")
+        assert [launch.python for launch in asked] == [asked[0].directory / "python"]
+        assert there.loader.fact(need).resolved["sha256"] == f"digest of {V3.uri}"
 
 
 async def test_another_way_to_serve_is_another_server_of_the_same_version(tmp_path: Path) -> None:

@@ -102,5 +102,6 @@ def test_others_pass_through_and_read_nothing(tmp_path: Path) -> None:
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in (state.path, *state.path.iterdir())}
     state.close()
     assert modes == {
-        "s": 0o711, "canary-router.db": 0o600, "git": 0o700, "lock": 0o600, "models": 0o711, "run": 0o711
+        "s": 0o711, "canary-router.db": 0o600, "git": 0o700, "lock": 0o600, "models": 0o711, "run": 0o711,
+        "environments": 0o711,
     }  # fmt: skip
