@@ -55,6 +55,7 @@ from router.config.fields import (
     Weight,
     at_least_one_step,
 )
+from router.config.gates_schema import Gates
 from router.config.scalars import ALL, parse_quantile
 from router.config.serving import Serving
 
@@ -314,6 +315,9 @@ class ModelConfig(_Frozen):
     )
 
     guards: Guards = Field(Guards(), description="What rolls a canary back.")
+    gates: Gates | None = Field(
+        None, description="What a version must show before it may take production traffic (default: nothing)."
+    )
     rollout: Rollout | None = Field(
         None, description="Lets the router raise a canary's weight by itself, step by step, as evidence allows."
     )

@@ -21,7 +21,7 @@ from router.config.yaml import EMPTY, Broken, List, Map, Node, Text, Tree, parse
 M = TypeVar("M", bound=BaseModel)
 
 LATER = {
-    "model": frozenset({"gates", "git"}),
+    "model": frozenset({"git"}),
     "router": frozenset({"branch", "git", "path"}),
 }
 """Keys at the top of a file, by kind of file, that this release does not act on."""

@@ -111,6 +111,7 @@ def _registered(uri: str, name: str, version: str, registry: str | None) -> Reso
         name=name,
         version=version,
         info=info,
+        made_at=found.creation_timestamp,
     )
 
 
@@ -134,6 +135,7 @@ def _logged(uri: str, model_id: str, registry: str | None) -> Resolved:
         name="",
         version="",
         info=_model_info(pinned),
+        made_at=found.creation_timestamp,
     )
 
 
@@ -152,6 +154,7 @@ def _of_run(uri: str, run_id: str, path: str, registry: str | None) -> Resolved:
         name="",
         version="",
         info=info,
+        made_at=None,
     )
 
 
@@ -166,6 +169,7 @@ def _with_lineage(
     name: str,
     version: str,
     info: Any,
+    made_at: int | None,
 ) -> Resolved:
     run = _run(client, run_id)
     run_tags = dict(run.data.tags) if run else {}
@@ -183,7 +187,13 @@ def _with_lineage(
         datasets=_datasets(run.inputs.dataset_inputs) if run and run.inputs else [],
         signature=info.signature is not None,
         flavor=_flavor(info.flavors),
+        created_at=_earliest(made_at, run.info.start_time if run else None),
+        run_status=str(run.info.status) if run else "",
     )
+
+
+def _earliest(*milliseconds: int | None) -> float:
+    return min((each / 1000 for each in milliseconds if each), default=0.0)
 
 
 def _version(client: Any, uri: str, name: str, version: str) -> Any:

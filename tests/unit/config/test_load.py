@@ -161,7 +161,6 @@ def test_a_good_file_gives_a_config() -> None:
         ("idempotent: true\n", "idempotent: false\n", "19:11: fallback: needs idempotent: true"),
         ("idempotent: true\n", "idempotent: yes\n", "18:13: idempotent: must be true or false, not 'yes'"),
         ("fallback: stable", "fallback: v3", "19:11: fallback: can only be 'stable'"),
-        ("timeout: 2s", "gates: []", "17:1: gates: this key is not acted on by this release"),
         ("timeout: 2s", "git: x", "17:1: git: this key is not acted on by this release"),
         ("timeout: 2s", "batching: {}", "17:1: batching: unknown key"),
         ("    registered:", "    registred:", "10:5: versions.v4.registred: unknown key (did you mean 'registered'?)"),

@@ -33,4 +33,6 @@ def test_an_answer_is_complete_on_the_wire() -> None:
         "datasets": [{"name": "d", "digest": "1"}],
         "signature": False,
         "flavor": "",
+        "created_at": 0.0,
+        "run_status": "",
     }
