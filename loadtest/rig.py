@@ -282,7 +282,8 @@ def router(folder: Path, upstream_port: int, *, models: int = 1, versions: int =
     """
     configs = folder / "config" / "models"
     configs.mkdir(parents=True)
-    for name in ["bench", *(f"model-{number}" for number in range(models - 1))]:
+    names = ["bench", *(f"model-{number}" for number in range(models - 1))]
+    for name in names:
         (configs / f"{name}.yaml").write_text(config(name, upstream_port, versions) + more)
     port, admin = free_port(), 0
     arguments = [
@@ -292,18 +293,20 @@ def router(folder: Path, upstream_port: int, *, models: int = 1, versions: int =
     ]
     with process(arguments, log=folder / "router.log") as child:
         wait_for_port(port)
-        wait_for_answer(port)
+        for name in names:
+            wait_for_answer(port, name)
         yield Peer("canary-router", child.pid, f"http://127.0.0.1:{port}/models/bench/invocations")
 
 
-def wait_for_answer(port: int, deadline: float = 60.0) -> None:
-    """Waits until the router predicts.
+def wait_for_answer(port: int, model: str = "bench", deadline: float = 60.0) -> None:
+    """Waits until the router predicts with `model`.
 
     Raises:
         TimeoutError: it did not within `deadline` seconds.
     """
     request = (
-        b"POST /models/bench/invocations HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
+        b"POST /models/%b/invocations HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
+        % model.encode()
     )
     end = time.monotonic() + deadline
     answer = b""
