@@ -126,3 +126,48 @@ def test_a_client_mistake_is_answered_as_mlflow_does(router: RouterProcess) -> N
     url = f"{router.url}/models/wine/invocations"
     assert requests.post(url, data=b"a,b", headers={"content-type": "text/weird"}, timeout=10).status_code == 415
     assert requests.post(url, json={"nonsense": 1}, timeout=10).status_code == 400
+
+
+TRITON = """
+import json, sys
+import numpy as np
+import tritonclient.http as triton
+url, names, rows = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+client = triton.InferenceServerClient(url)
+assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("wine")
+told = client.get_model_metadata("wine")
+assert [(each["name"], each["datatype"]) for each in told["inputs"]] == [(name, "FP64") for name in names], told
+said = []
+for binary, squeezed in ((False, None), (True, None), (True, "gzip"), (False, "deflate")):
+    inputs = []
+    for number, name in enumerate(names):
+        column = np.array([row[number] for row in rows])
+        inputs.append(triton.InferInput(name, [len(rows)], "FP64"))
+        inputs[-1].set_data_from_numpy(column, binary_data=binary)
+    output = triton.InferRequestedOutput("predictions", binary_data=binary)
+    answer = client.infer("wine", inputs, outputs=[output], headers={"x-model-version": "v1"}, request_id="7",
+                          request_compression_algorithm=squeezed, response_compression_algorithm=squeezed)
+    assert answer.get_response()["id"] == "7"
+    said.append(answer.as_numpy("predictions").tolist())
+print(json.dumps(said))
+"""
+
+
+def test_tritonclient_speaks_the_open_inference_protocol(router: RouterProcess, mlflow_server: MlflowServer) -> None:
+    rows = mlflow_server.example_rows[:3]
+    asked = requests.post(
+        f"{router.url}/models/wine/invocations",
+        json=mlflow_server.request(0, 1, 2),
+        headers={"x-model-version": "v1"},
+        timeout=10,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON, router.url.removeprefix("http://"), json.dumps(mlflow_server.columns),
+         json.dumps(rows)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == [asked.json()["predictions"]] * 4
