@@ -3,7 +3,7 @@
 Rules:
 1. The guards and the rollout are those of the model's config; the code that judges is the one in production.
 2. Beside the bad canary one as good as stable is simulated, which must not be rolled back.
-3. Exit 1, with the reason, where the bad one would pass; 2 where no badness was named.
+3. Exit 1, with the reason, where the bad one would pass or the good one be rolled back; 2 where no badness was named.
 4. The same seed gives the same figures.
 """
 
@@ -18,13 +18,14 @@ from typing import Any
 import click
 
 from router.cli.output import output_option, render
-from router.cli.simulate_report import HEADER, Figures, figures, judgement, plot, row
+from router.cli.simulate_report import HEADER, Figures, Promise, figures, judgement, plot, row
 from router.cli.simulate_traffic import Arms, Ended, Setting, Users, run, slow_share
 from router.config.fields import DEFAULT_REGION
 from router.config.load import load_repository
 from router.config.scalars import format_weight, parse_chance, parse_duration, parse_multiple, parse_weight
 from router.config.schema import ModelConfig
 from router.control.steering import limits_of
+from router.core.analysis import span
 from router.core.plan import Plan, plan_of
 from router.errors import OperatorError
 
@@ -86,6 +87,9 @@ def simulate(
     """Show how MODEL's guards would judge a canary that is bad in the way named.
 
     For example: canary-router simulate fraud-classifier --canary-error-rate 5%
+
+    Exits with 1, and says why, where such a canary would pass in any of the runs, or where a good one is rolled back
+    more often than the config's false_alarm promises.
     """
     config = _config(directory, model)
     setting, name = _setting(config, given)
@@ -93,7 +97,8 @@ def simulate(
     bad = _played(setting, runs, f"{seed}-bad", f"{name}")
     good = _played(setting.good, runs, f"{seed}-good", "as good as stable")
     found = {"as good as stable": figures(good), name: figures(bad)}
-    safe, reason = judgement(figures(good), figures(bad), name, setting.duration)
+    promise = Promise(setting.limits.false_alarm, setting.duration, setting.alone)
+    safe, reason = judgement(figures(good), figures(bad), name, promise)
     if picture is not None:
         _write(picture, plot(bad, f"{model}: {name}"))
     click.echo(_told(model, setting, found, seed, safe, reason, output))
@@ -115,15 +120,13 @@ def _setting(config: ModelConfig, given: dict[str, Any]) -> tuple[Setting, str]:
     limits = limits_of(config.guards)
     plan, region = _plan(config, given)
     times = given["canary_latency"]
-    stable = Arms(given["stable_error_rate"], given["stable_rejection_rate"])
-    if times is not None:
-        stable = Arms(stable.failure, stable.rejection, 1.0 - limits.latency_quantile)
-    canary = Arms(
+    stable = _arms(given["stable_error_rate"], given["stable_rejection_rate"], 1.0 - limits.latency_quantile)
+    canary = _arms(
         _or(given["canary_error_rate"], stable.failure),
         _or(given["canary_rejection_rate"], stable.rejection),
-        slow_share(limits, times) if times is not None else 0.0,
+        slow_share(limits, _or(times, 1.0)),
     )
-    _check(stable, canary)
+    _check(stable, canary, times)
     named = _named(stable, canary, times, given["onset"])
     promote = config.rollout.promote_when if config.rollout else None
     setting = Setting(
@@ -150,11 +153,11 @@ def _plan(config: ModelConfig, given: dict[str, Any]) -> tuple[Plan, str]:
         raise OperatorError(
             f"{config.model} has no version {canary!r}", hint=f"there are: {', '.join(config.versions)}"
         )
+    if canary is None:
+        canary = next((version for region in regions for version in _canaries(config, region)), None)
     if given["weight"] is not None:
         plan = Plan(config.model, canary or "canary", "simulated", by_hand={regions[0]: given["weight"]})
         return plan, regions[0]
-    if canary is None:
-        canary = next((version for region in regions for version in _canaries(config, region)), None)
     if canary is None:
         raise OperatorError(
             f"no version of {config.model} is a canary in {', '.join(regions)}",
@@ -174,11 +177,17 @@ def _canaries(config: ModelConfig, region: str) -> Sequence[str]:
     return [version for version in config.versions if weights.get(version) and version != config.stable_in(region)]
 
 
-def _check(stable: Arms, canary: Arms) -> None:
-    if max(stable.bad, canary.bad) > 1.0 + 1e-9:
-        raise click.UsageError("the shares of failures, rejections and slow requests are more than 100 % together")
+def _arms(failure: float, rejection: float, slow: float) -> Arms:
+    """Shares of one version; of those that neither fail nor are rejected, `slow` are slow."""
+    rest = 1.0 - failure - rejection
+    if rest < -1e-9:
+        raise click.UsageError("the shares of failures and of rejections are more than 100 % together")
+    return Arms(failure, rejection, max(0.0, rest) * slow)
+
+
+def _check(stable: Arms, canary: Arms, times: float | None) -> None:
     worse = canary.failure > stable.failure or canary.rejection > stable.rejection
-    if not worse and canary.slow <= stable.slow:
+    if not worse and not (times is not None and canary.slow > stable.slow):
         raise click.UsageError(
             "name what is bad about the canary, worse than stable: --canary-error-rate 5%, "
             "--canary-rejection-rate 10% or --canary-latency 2x"
@@ -193,7 +202,7 @@ def _named(stable: Arms, canary: Arms, times: float | None, onset: float) -> str
         words.append(f"{_percent(canary.rejection)} of requests rejected")
     if times is not None:
         words.append(f"{times:g}x stable's latency")
-    late = f" from {onset:g} s on" if onset else ""
+    late = f" after {span(onset)}" if onset else ""
     return ", ".join(words) + late
 
 

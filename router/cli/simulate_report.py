@@ -1,7 +1,8 @@
 """What a simulation came to: figures, a verdict in words, and a plot.
 
 Rules:
-1. A configuration is called safe only where not one simulated run let the named bad version pass.
+1. A configuration is called safe only where not one simulated run let the named bad version pass, and no more good ones
+   were rolled back than its `false_alarm` can explain.
 2. The plot is SVG that we write: nothing has to be installed for it.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import log10
+from math import exp, factorial, log10
 from statistics import median
 
 from router.cli.simulate_traffic import Ended
@@ -65,20 +66,55 @@ def row(name: str, found: Figures) -> Sequence[str]:
     )
 
 
-def judgement(good: Figures, bad: Figures, name: str, duration: float) -> tuple[bool, str]:
-    """Whether the configuration is safe from such a canary, and why, in words."""
-    alarms = f"{good.rolled_back + good.early + bad.early} of {good.runs + bad.early} good canaries were rolled back"
+@dataclass(frozen=True)
+class Promise:
+    """What the figures are held against.
+
+    `false_alarm` is the chance that a good canary is ever rolled back, `duration` the seconds of a run, `alone` whether
+    no stable runs beside the canary.
+    """
+
+    false_alarm: float
+    duration: float
+    alone: bool = False
+
+
+def judgement(good: Figures, bad: Figures, name: str, promise: Promise) -> tuple[bool, str]:
+    """Whether the configuration is safe from a canary that is bad as `name` says, and why, in words."""
+    wrong, judged = good.rolled_back + good.early + bad.early, good.runs + bad.early
+    alarms = f"{wrong} of {judged} good canaries were rolled back"
+    within = span(promise.duration)
     if bad.passed:
+        return (
+            False,
+            f"NOT safe: {bad.passed} of {bad.runs} canaries with {name} would have passed within {within}; "
+            + (
+                "where no stable runs beside it only guards.error_rate judges: lower its max, or leave stable a share"
+                if promise.alone
+                else "give the canary more traffic or longer holds, or lower the limits under guards"
+            ),
+        )
+    if _hardly(wrong, judged * promise.false_alarm):
         return False, (
-            f"NOT safe: {bad.passed} of {bad.runs} canaries with {name} would have passed within {span(duration)}; "
-            "give the canary more traffic or longer holds, or lower the limits under guards"
+            f"NOT usable: {alarms}, more than guards.false_alarm of {100.0 * promise.false_alarm:.4g} % can explain; "
+            "what is as good as stable does not keep the limits under guards: raise error_rate.max"
         )
     if bad.held:
+        also = (
+            f"so were {good.held} of {good.runs} good ones, for want of requests or of a difference; "
+            if good.held
+            else ""
+        )
         return True, (
-            f"safe within {span(duration)}: none of {bad.runs} canaries with {name} passed; {bad.held} were held back "
-            f"without a rollback, and the router says so; {alarms}"
+            f"safe within {within}: none of {bad.runs} canaries with {name} passed; {bad.held} were held back "
+            f"without a rollback, and the router says so; {also}{alarms}"
         )
     return True, f"safe: all {bad.runs} canaries with {name} were rolled back; {alarms}"
+
+
+def _hardly(found: int, expected: float) -> bool:
+    """Whether so many would be `found` less than once in a thousand times where `expected` are to be expected."""
+    return found > 0 and 1.0 - exp(-expected) * sum(expected**n / factorial(n) for n in range(found)) < 0.001
 
 
 def plot(bad: Iterable[Ended], title: str) -> str:

@@ -2,7 +2,8 @@
 
 Rules:
 1. What judges is the code that judges in production: `CanaryEvidence`, `assess` and `decide`. Nothing is judged here.
-2. Bad events are drawn one by one; how many good requests lie between them is drawn as a count.
+2. Bad events are drawn one by one; how many good requests lie between them is drawn as a count. Each of the canary's is
+   judged at once, and each failure; what is only slow or rejected at stable fires nothing, and comes with the next one.
 3. Approvals that a rollout asks for are given at once: the guards alone stand between a bad version and everybody.
 4. A run follows from its seed. Times are seconds, rates fractions, weights hundredths of a percent.
 """
@@ -71,9 +72,15 @@ class Setting:
     users: Users | None = None
 
     @property
+    def alone(self) -> bool:
+        """Whether no stable runs beside the canary."""
+        return not self.plan.automatic and self.plan.by_hand.get(self.region, 0) >= 10_000
+
+    @property
     def good(self) -> Setting:
         """The same with a canary as good as stable."""
-        slow = slow_share(self.limits, 1.0) if self.stable.slow else 0.0
+        rest = 1.0 - self.stable.failure - self.stable.rejection
+        slow = rest * slow_share(self.limits, 1.0) if self.stable.slow else 0.0
         return replace(self, canary=replace(self.stable, slow=slow), onset=0.0)
 
 
@@ -171,21 +178,30 @@ class _Run:
         left = int(setting.rps * (until - self._now) + self._random.random())
         pace = left / (until - self._now)
         began, told = self._now, 0
+        waiting: list[BadEvent] = []
+        ours = stables = 0
         while True:
             gap = stream.gap(self._random)
             good = min(gap - 1, left - told)
-            ours = _binomial(self._random, good, stream.good_share)
+            mine = _binomial(self._random, good, stream.good_share)
+            ours, stables = ours + mine, stables + good - mine
             if gap - 1 >= left - told:
-                self._evidence.observe(stream.counts(ours, good - ours), (), until)
+                self._evidence.observe(stream.counts(ours, stables), waiting, until)
                 return False
             told += gap
-            self._now = began + told / pace
             event = stream.event(self._random)
-            mine = event.arm.canary
-            counts = stream.counts(ours + mine, good - ours + (not mine))
-            self._evidence.observe(counts, (event,), self._now)
+            waiting.append(event)
+            if event.arm.canary:
+                ours += 1
+            else:
+                stables += 1
+                if not event.kind & FAILURE:
+                    continue
+            self._now = began + told / pace
+            self._evidence.observe(stream.counts(ours, stables), waiting, self._now)
             if self._evidence.fired:
                 return True
+            waiting, ours, stables = [], 0, 0
 
 
 class _Stream:

@@ -79,6 +79,28 @@ def test_a_config_that_would_let_the_bad_one_pass_is_not_called_safe(
     assert told["reason"].startswith("NOT safe: 5 of 5 canaries with 0.6 % of requests failing would have passed")
 
 
+def test_failures_that_are_allowed_are_not_told_from_slowness(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lax = "guards: {errors: {at_most: 20x stable}, latency: {p95: 20x stable}}\n"
+    written(root, BY_HAND + lax)
+
+    assert simulated(root, "--canary-error-rate", "5%", "-o", "json") == 1
+    assert json.loads(capsys.readouterr().out)["bad"]["passed"] == 5
+
+
+def test_limits_that_a_good_canary_breaks_are_not_called_safe(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(root, BY_HAND + "guards: {error_rate: {max: 0.3%}}\n")
+
+    assert simulated(root, "--canary-error-rate", "20%", "--weight", "100%") == 1
+    told = capsys.readouterr().out
+    assert "NOT usable: 5 of 5 good canaries were rolled back" in told
+    assert "raise error_rate.max" in told
+
+
+def test_where_the_canary_is_alone_more_traffic_is_no_advice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulated(root, "--canary-error-rate", "5%", "--weight", "100%", "--rps", "2") == 1
+    assert "no stable runs beside it" in capsys.readouterr().out
+
+
 def test_the_same_seed_gives_the_same_figures(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = []
     for seed in ("3", "3", "4"):
@@ -112,7 +134,9 @@ def test_a_bad_canary_that_a_rollout_holds_back_has_not_passed(root: Path, capsy
     written(root, ROLLOUT)
 
     assert simulated(root, "--canary-error-rate", "1.5%", "--rps", "2", "--duration", "15m") == 0
-    assert "were held back without a rollback" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "were held back without a rollback" in told
+    assert "so were 5 of 5 good ones" in told
 
 
 def test_late_onset_counts_from_the_onset() -> None:
