@@ -7,6 +7,8 @@ Rules:
 3. One step is under way at a time: whoever comes meanwhile is refused, but a rollback, which comes in any case.
 4. Without a state for the present plan there is no weight.
 5. Evidence is about one canary beside one stable: another of either starts it anew.
+6. Evidence that nothing was added to is assessed again only for the pace in its words: thousands of idle canaries must
+   not keep control busy.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from router.core.outcome import Arm, ArmBatch, BadEvent
 from router.core.plan import Plan
 from router.core.rollout import begin, decide, declared_weight, weight_in_force
 from router.core.rollout_state import Command, ConfigChanged, Decision, Event, Refused, RolloutState, Tick
+
+REASSESSED_SECONDS = 10.0
+"""So old the words of a verdict may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ class Canary:
     _beside: dict[str, str] = field(default_factory=dict)
     _ticked: float | None = None
     _requests: int = 0
+    _news: bool = True
+    _assessed: float = 0.0
 
     @property
     def settled(self) -> bool:
@@ -192,7 +199,7 @@ class Canary:
         if ours or events:
             self.evidence.observe(ours, events, now)
             self._count(ours)
-            self.dirty = True
+            self.dirty = self._news = True
 
     def _ours(self, arm: Arm) -> Arm | None:
         """`arm` with the canary's one digest; None where another canary or another stable is meant (rule 5)."""
@@ -222,20 +229,30 @@ class Canary:
         """What the evidence says by now, and what comes of it."""
         if self.plan is None or self.state is None or not self.settled or self.evidence is None:
             return None
-        self.verdict = assess(self.evidence, now=now)
+        if self._news or self.verdict is None or now - self._assessed >= REASSESSED_SECONDS:
+            self.verdict, self._news, self._assessed = assess(self.evidence, now=now), False, now
         seconds = now - self._ticked if self._ticked is not None and self.in_force else 0.0
         tick = Tick(self.verdict.kind, seconds, self._requests, self.verdict.quiet, self.verdict.reason)
         self._ticked, self._requests = now, 0
         return self._step(tick, self.plan, self.state)
 
-    def begin(self) -> Step | None:
-        """The step that gives it a state for its plan, where it has none."""
+    def begin(self, latched_as: str = "") -> Step | None:
+        """The step that gives it a state for its plan, where it has none.
+
+        Args:
+            latched_as: the version as which this very canary was rolled back; it still is.
+        """
         if self.plan is None or self.settled or self.under_way is not None:
             return None
-        if self.state is None:
-            first = begin(self.plan, revision=1, reason=f"{self.version} is new here")
-            return self._under_way(Step(self, None, Decision(first, "start", first.reason), None))
-        return self._step(ConfigChanged("it is another canary now"), self.plan, self.state)
+        if self.state is not None and not latched_as:
+            return self._step(ConfigChanged("it is another canary now"), self.plan, self.state)
+        revision = self.state.revision + 1 if self.state is not None else 1
+        first = begin(self.plan, revision=revision, reason=f"{self.version} is new here")
+        if latched_as:
+            told = decide(first, Command("rollback", f"this canary was rolled back as {latched_as}"), self.plan)
+            assert isinstance(told, Decision)
+            first = msgspec.structs.replace(told.state, revision=revision)
+        return self._under_way(Step(self, self.state, Decision(first, "start", first.reason), None))
 
     def command(self, command: Command, actor: str) -> Step | Refused:
         """An operator's wish."""
