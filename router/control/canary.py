@@ -250,8 +250,8 @@ class Canary:
         first = begin(self.plan, revision=revision, reason=f"{self.version} is new here")
         if latched_as:
             told = decide(first, Command("rollback", f"this canary was rolled back as {latched_as}"), self.plan)
-            assert isinstance(told, Decision)
-            first = msgspec.structs.replace(told.state, revision=revision)
+            if isinstance(told, Decision):
+                first = msgspec.structs.replace(told.state, revision=revision)
         return self._under_way(Step(self, self.state, Decision(first, "start", first.reason), None))
 
     def command(self, command: Command, actor: str) -> Step | Refused:

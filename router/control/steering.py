@@ -7,6 +7,7 @@ Rules:
 4. A canary that leaves the config keeps its state and its evidence in the store, and goes on from there if it is back.
 5. A rollback that workers hold is one, also where the store knows nothing of it: it was in force. One that the store
    knows more of, since later decisions are in it, is past.
+6. A latch is for what the canary is: under another name it is rolled back still.
 """
 
 from __future__ import annotations
@@ -91,8 +92,21 @@ class Steering:
 
     def _follow(self, canary: Canary, plan: Plan | None, config: ModelConfig, facts: Facts) -> None:
         canary.follow(plan, self._identity(config, canary.version, facts, canary.identity.stable), terms_of(config))
-        self._put(canary.begin())
+        self._begin(canary)
         self._hold_back(canary)
+
+    def _begin(self, canary: Canary) -> None:
+        if canary.plan is not None and not canary.settled:
+            self._put(canary.begin(self._latched_as(canary, canary.plan.digest)))
+
+    def _latched_as(self, canary: Canary, digest: str) -> str:
+        """The other version as which the canary of `digest` is rolled back; "" where there is none (rule 6)."""
+        kept = {key: _recalled(*key, *kept) for key, kept in self._kept.items() if key[0] == canary.model}
+        for other in {**kept, **self._canaries}.values():
+            state = other.state if (other.model, other.version) != (canary.model, canary.version) else None
+            if state is not None and state.rolled_back and state.digest == digest and other.model == canary.model:
+                return other.version
+        return ""
 
     def _plans(self, config: ModelConfig, facts: Facts) -> dict[str, Plan | None]:
         """The plan of each canary in the config; None where it is not known yet what the canary is."""
@@ -172,6 +186,15 @@ class Steering:
             for region in stage
         }
 
+    def expected(self, model: str, region: str) -> set[str]:
+        """The versions to which a rollout gives weight in `region`, or may: where they stand is not known yet."""
+        return {
+            canary.version
+            for canary in self.canaries(model).values()
+            if canary.plan is None or canary.plan.automatic
+            if not canary.settled or canary.weight(region)
+        }
+
     def rolled_back(self, model: str) -> list[str]:
         """The versions of `model` that a latch holds."""
         return [canary.version for canary in self.canaries(model).values() if canary.rolled_back]
@@ -241,7 +264,7 @@ class Steering:
         """Some time has passed."""
         now = self._clock.monotonic()
         for canary in self.all():
-            self._put(canary.begin())
+            self._begin(canary)
             self._put(canary.judge(now))
 
     def command(self, model: str, version: str, command: Command, actor: str) -> Step | Refused:

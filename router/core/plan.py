@@ -141,6 +141,8 @@ def latch_digest(resolved: Iterable[str], rollout: Rollout | None) -> str:
         resolved: what the canary is: the digests of its pinned model or upstream set in each region, in any order.
         rollout: the canary's rollout; None where its weights are set by hand.
     """
-    content = {"resolved": sorted(set(resolved)), "rollout": rollout.model_dump(mode="json") if rollout else None}
+    # What the canary is called is none of what it is.
+    steps = rollout.model_dump(mode="json", exclude={"canary"}) if rollout else None
+    content = {"resolved": sorted(set(resolved)), "rollout": steps}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

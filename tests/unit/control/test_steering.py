@@ -278,3 +278,68 @@ def test_readmission_starts_the_evidence_anew(bridge: Bridge) -> None:
     assert step.canary.evidence is not None
     assert step.canary.evidence.requests == 0
     assert bridge.weights(config())["v4"] == 1000
+
+
+def renamed() -> ModelConfig:
+    """v4 of `config()` under the name v5."""
+    return ModelConfig(
+        model="fraud",
+        versions={name: Version(upstreams=URLS) for name in ("v3", "v5")},
+        stable={"default": "v3"},
+        regions={"default": {"v3": 9000, "v5": 1000}},
+    )
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_rolled_back_canary_under_another_name_is_rolled_back_still(bridge: Bridge, restarted: bool) -> None:
+    bridge.see(config())
+    bridge.settle()
+    step = bridge.steering.command("fraud", "v4", Command("rollback", "odd scores"), "alice")
+    assert isinstance(step, Step)
+    if restarted:
+        kept = Versioned(encode(step.decision.state), 2)
+        bridge.steering = Steering(("default",), bridge.clock)
+        bridge.steering.recall({("fraud", "v4"): kept}, {})
+    bridge.digests["v5"] = "d4"
+    assert bridge.weights(renamed()) == {"v3": 10_000, "v5": 0}
+    assert bridge.settle() == ["start"]
+    assert bridge.weights(renamed()) == {"v3": 10_000, "v5": 0}
+    state = bridge.steering.canaries("fraud")["v5"].state
+    assert state is not None
+    assert (state.rolled_back, state.revision) == (True, 1)
+    assert "as v4" in state.reason
+
+    assert isinstance(bridge.steering.command("fraud", "v5", Command("readmit", "mended"), "alice"), Step)
+
+
+def test_another_canary_under_another_name_is_none_that_was_rolled_back(bridge: Bridge) -> None:
+    bridge.see(config())
+    bridge.settle()
+    bridge.steering.command("fraud", "v4", Command("rollback", "odd scores"), "alice")
+    bridge.see(renamed())
+    assert bridge.settle() == ["start"]
+    assert bridge.weights(renamed()) == {"v3": 9000, "v5": 1000}
+
+
+def test_a_version_that_becomes_what_was_rolled_back_under_another_name_is_rolled_back(bridge: Bridge) -> None:
+    bridge.see(renamed())
+    bridge.settle()
+    bridge.see(config())
+    bridge.settle()
+    bridge.steering.command("fraud", "v4", Command("rollback", "odd scores"), "alice")
+    bridge.digests["v5"] = "d4"
+    bridge.see(renamed())
+    assert bridge.settle() == ["start"]
+    assert bridge.weights(renamed()) == {"v3": 10_000, "v5": 0}
+
+
+def test_a_rollouts_canary_is_expected_where_it_has_weight(bridge: Bridge) -> None:
+    bridge.see(config(rollout=ROLLOUT))
+    assert bridge.steering.expected("fraud", "default") == {"v4"}
+    bridge.settle()
+    assert bridge.steering.expected("fraud", "default") == {"v4"}
+    bridge.steering.command("fraud", "v4", Command("rollback", "odd scores"), "alice")
+    assert bridge.steering.expected("fraud", "default") == set()
+    bridge.see(config())
+    bridge.settle()
+    assert bridge.steering.expected("fraud", "default") == set()

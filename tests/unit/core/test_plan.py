@@ -103,6 +103,7 @@ def test_a_position_in_words() -> None:
 def test_the_digest_is_that_of_what_the_canary_is_and_of_its_rollout() -> None:
     one = Rollout.model_validate(rollout())
     other = Rollout.model_validate(rollout("eu"))
+    renamed = one.model_copy(update={"canary": "another-name"})
 
-    assert latch_digest(["a", "b"], one) == latch_digest(["b", "a", "a"], one)
+    assert latch_digest(["a", "b"], one) == latch_digest(["b", "a", "a"], one) == latch_digest(["a", "b"], renamed)
     assert len({latch_digest(what, how) for what in (["a"], ["b"]) for how in (None, one, other)}) == 6
