@@ -104,6 +104,8 @@ def verdicts_of(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for version, known in model["versions"].items():
             if known["state"] == "rolled_back":
                 yield f"{model['model']}: {known['reason']}"
+            elif known["state"] == "gated":
+                yield f"{model['model']} {version} is held back: {known['reason']}"
             elif verdict := known.get("verdict"):
                 yield f"{model['model']} {version}: {verdict['reason']}"
 

@@ -6,7 +6,8 @@ Rules:
 3. A newly named stable takes over only once it is ready; the one before goes on, with fresh endpoints, until then.
 4. A route is handed out only where it differs from the one in force.
 5. After a restart of control alone, what the snapshot in force said of a version holds until more is known of it.
-6. What a canary may have is for the steering to say: it hears of a config and of facts before a route is compiled.
+6. Whoever has not passed the model's gates is held back before anything else is decided about it.
+7. What a canary may have is for the steering to say: it hears of a config and of facts before a route is compiled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import msgspec
 
 from router.config.problems import Problem
 from router.config.schema import ModelConfig
+from router.control.gate_cases import Origin, origin_of
+from router.control.gatekeeper import Gatekeeper
 from router.control.needs import Fact, Need, needs_of
 from router.control.reload import Change
 from router.control.steering import Steering
@@ -72,9 +75,16 @@ class Model:
 class Controller:
     """Every model's state. `fact` answers what is known of a need."""
 
-    def __init__(self, regions: Sequence[str], fact: Callable[[Need], Fact], steering: Steering) -> None:
+    def __init__(
+        self,
+        regions: Sequence[str],
+        fact: Callable[[Need], Fact],
+        steering: Steering,
+        gatekeeper: Gatekeeper | None = None,
+    ) -> None:
         self.regions = tuple(regions)
         self._steering = steering
+        self._gatekeeper = gatekeeper
         self.models: dict[str, Model] = {}
         self._fact = fact
         self._users: dict[Need, set[str]] = {}
@@ -164,6 +174,8 @@ class Controller:
     def _remove(self, name: str) -> list[str]:
         model = self.models.pop(name, None)
         self._steering.forget(name)
+        if self._gatekeeper is not None:
+            self._gatekeeper.forget(name)
         if model is None:
             return [name]
         for need in model.indexed:
@@ -182,7 +194,7 @@ class Controller:
         if model.config is None:
             return None
         before = {region: self._refreshed(stable) for region, stable in model.standing.items()}
-        facts = {key: self.fact(need).for_route() for key, need in model.needs.items()}
+        facts = self._let_in(model, model.config, before)
         self._steering.configure(model.config, facts)
         route = compile_model(
             model.config,
@@ -201,6 +213,22 @@ class Controller:
                 model.standing[region] = Standing(stable, self._need_of(model, region, stable))
         self._index(model)
         return route
+
+    def _let_in(
+        self, model: Model, config: ModelConfig, standing: Mapping[str, Target]
+    ) -> dict[tuple[str, str], VersionFacts]:
+        known = {key: self.fact(need) for key, need in model.needs.items()}
+        if self._gatekeeper is None:
+            return {key: fact.for_route() for key, fact in known.items()}
+        stables = {region: (target, self._origin(model, config, region)) for region, target in standing.items()}
+        return self._gatekeeper.judged(config, model.needs, known, stables)
+
+    def _origin(self, model: Model, config: ModelConfig, region: str) -> Origin:
+        """Where the lineage of the stable in force is."""
+        stable = model.standing[region]
+        if stable.need is None:
+            return Origin()
+        return origin_of(config, stable.target.version, stable.need, self.fact(stable.need))
 
     def _refreshed(self, stable: Standing) -> Target:
         if stable.need is None:

@@ -216,7 +216,7 @@ class Loader:
             try:
                 async with self._resolving:
                     resolved = dict(await self._registry.resolve(need.uri))
-                key = await asyncio.to_thread(_key_of, str(resolved["resolved"]))
+                key = await asyncio.to_thread(key_of, str(resolved["resolved"]))
                 pin = Pin(key, resolved)
                 break
             except (RouterError, OSError, KeyError) as error:
@@ -400,7 +400,7 @@ async def _answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
-def _key_of(uri: str) -> str:
+def key_of(uri: str) -> str:
     """A name for a pinned version, short enough for a socket's path; a local model that was changed is another one."""
     digest = hashlib.sha256(uri.encode())
     try:

@@ -92,6 +92,17 @@ class Recorder:
                 raise StoreConflict("something else came first")
             return await self._do(writing)
 
+    async def note(self, entry: AuditEntry, puts: Sequence[Put]) -> Intent:
+        """Writes `entry` and what it leads to, of no canary's rollout, in one change; raises as `write` does."""
+        async with self._turn:
+            intent: Intent = await self._guarded(lambda: self._ledger.commit_intent(entry, puts))
+            self.head = Head(intent.record.sequence, intent.record.hash)
+            return intent
+
+    async def gates(self) -> Mapping[Key, Versioned]:
+        """What the store has of gates; raises `StoreError` where it cannot be read."""
+        return await asyncio.to_thread(self._ledger.gates)
+
     def owe(self, writing: Writing) -> asyncio.Future[AuditRecord]:
         """Has it written as soon as the store takes it; the future has the record then."""
         written: asyncio.Future[AuditRecord] = asyncio.get_running_loop().create_future()

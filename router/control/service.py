@@ -28,6 +28,7 @@ from router.control.children import Child, Children
 from router.control.controller import Controller, Decision
 from router.control.edits import Edits
 from router.control.enactor import Place
+from router.control.gatekeeper import Gatekeeper
 from router.control.health import Probe, Prober
 from router.control.helm import Helm
 from router.control.keeper import Keeper, Remembered
@@ -120,7 +121,15 @@ class Control:
         self.reloads = Reloads()
         self.totals = Totals(clock)
         self.helm = Helm(setup.regions, store, setup.notify, clock, apply=self._steered, place=self._place)
-        self.controller = Controller(setup.regions, self._fact, self.helm.steering)
+        self.gatekeeper = Gatekeeper(
+            registry,
+            self.helm.recorder,
+            clock,
+            models=setup.state / "models",
+            place=self._place,
+            on_change=lambda model: self._steered((model,)),
+        )
+        self.controller = Controller(setup.regions, self._fact, self.helm.steering, self.gatekeeper)
         self.edits = Edits(
             self.helm.recorder, clock, setup.regions, in_force=self._in_force, revision=lambda: self.reloads.revision
         )
@@ -142,6 +151,7 @@ class Control:
         """Starts every part; returns at once, long before there is anything to serve."""
         if (rollouts := await self.helm.recall()) is not None:
             self.edits.recall(rollouts)
+        await self.gatekeeper.recall()
         self._remembered = await self.keeper.recall()
         self._kept_admissions = set(self._remembered.admitted)
         self._kept_texts = {model: text for model, (text, _) in self._remembered.last_good.items()}
@@ -172,6 +182,7 @@ class Control:
             await self._prober.close()
         if self._loader is not None:
             await self._loader.close()
+        await self.gatekeeper.close()
         self.workers.close()
         await self.helm.close()
         await self.keeper.flush()

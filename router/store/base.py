@@ -102,6 +102,7 @@ class Kind(StrEnum):
 
     ROLLOUT = "rollout"
     EVIDENCE = "evidence"
+    GATE = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,10 @@ class Ledger(Protocol):
 
     def delete_evidence(self, model: str, version: str, expect: int) -> None:
         """Drops the evidence of revision `expect`."""
+        ...
+
+    def gates(self) -> Mapping[Key, Versioned]:
+        """What the gates found of each version, with everything that they saw."""
         ...
 
     def put_all(self, puts: Sequence[Put]) -> tuple[int, ...]:

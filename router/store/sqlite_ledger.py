@@ -48,6 +48,10 @@ class SqliteLedger:
         """See `Ledger.delete_evidence`."""
         self.put_all([Put(Kind.EVIDENCE, model, version, None, expect)])
 
+    def gates(self) -> Mapping[Key, Versioned]:
+        """See `Ledger.gates`."""
+        return self._states(Kind.GATE)
+
     def put_all(self, puts: Sequence[Put]) -> tuple[int, ...]:
         """See `Ledger.put_all`."""
         with self._file.writing() as connection:

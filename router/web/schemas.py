@@ -85,6 +85,17 @@ class RolloutView(BaseModel):
     pending: bool = Field(description="Whether a change is being written.")
 
 
+class FindingView(BaseModel):
+    """What one gate found."""
+
+    gate: str = Field(description="Its path under `gates`.")
+    passed: bool
+    looked_at: str
+    where: str
+    found: str
+    needed: str
+
+
 class VersionView(BaseModel):
     """One version. `counts` are requests by outcome since control started; the rest is of canaries only."""
 
@@ -96,6 +107,7 @@ class VersionView(BaseModel):
     endpoints: list[EndpointView]
     evidence: dict[str, GuardView] = Field({}, description="By guard.")
     verdict: VerdictView | None = None
+    gates: list[FindingView] = Field([], description="What the model's gates found; empty where none is asked.")
     rollout: RolloutView | None = None
 
 

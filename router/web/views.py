@@ -7,11 +7,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from router.config.problems import Problem
 from router.control.canary import Canary
 from router.control.controller import Model
+from router.control.gate_cases import Ruling
+from router.control.gatekeeper import PENDING
 from router.control.needs import Fact
 from router.control.service import Control
 from router.core.snapshot import Endpoint, RegionRoute, State
@@ -19,6 +23,7 @@ from router.web.canary_views import evidence_of, rollout_of, verdict_of
 from router.web.schemas import (
     ConfigView,
     EndpointView,
+    FindingView,
     ModelList,
     ModelView,
     Percentages,
@@ -112,6 +117,9 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
     worst = min(facts, key=lambda fact: WORST_FIRST.index(fact.shown))
     canary = control.helm.steering.canaries(model.name).get(version)
     state, reason = (worst.shown, worst.reason) if canary is None else _canary_state(model, canary, worst)
+    rulings = control.gatekeeper.rulings(model.name, version)
+    if state == "ready" and (held := _held_back(model, version, rulings)):
+        state, reason = "gated", held
     endpoints = dict.fromkeys(endpoint for fact in facts for endpoint in fact.endpoints)
     return VersionView(
         state=state,
@@ -122,8 +130,24 @@ def _version(control: Control, model: Model, version: str, regions: tuple[str, .
         endpoints=[EndpointView(address=_address(endpoint), healthy=endpoint.healthy) for endpoint in endpoints],
         evidence=evidence_of(canary),
         verdict=verdict_of(canary),
+        gates=_findings(rulings),
         rollout=rollout_of(canary),
     )
+
+
+def _held_back(model: Model, version: str, rulings: Sequence[Ruling | None]) -> str:
+    """Why its gates hold `version` back; empty where they do not, in no region."""
+    regions = model.route.regions.values() if model.route is not None else ()
+    if not any(target.version == version and target.state == "gated" for there in regions for target in there.targets):
+        return ""
+    return next((ruling.reason if ruling else PENDING for ruling in rulings if not (ruling and ruling.passed)), "")
+
+
+def _findings(rulings: Sequence[Ruling | None]) -> list[FindingView]:
+    """Those of the ruling that holds it back, or of any other."""
+    known = sorted((ruling for ruling in rulings if ruling is not None), key=lambda ruling: ruling.passed)
+    found = known[0].findings if known else []
+    return [FindingView.model_validate(msgspec.to_builtins(finding)) for finding in found]
 
 
 def _canary_state(model: Model, canary: Canary, fact: Fact) -> tuple[State, str]:

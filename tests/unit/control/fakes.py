@@ -115,6 +115,9 @@ class MemoryLedger:
     def evidences(self) -> Mapping[tuple[str, str], Versioned]:
         return self._of(Kind.EVIDENCE)
 
+    def gates(self) -> Mapping[tuple[str, str], Versioned]:
+        return self._of(Kind.GATE)
+
     def put_rollout(self, model: str, version: str, state: bytes, expect: int) -> int:
         return self.put_all([Put(Kind.ROLLOUT, model, version, state, expect)])[0]
 

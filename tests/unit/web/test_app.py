@@ -58,6 +58,7 @@ async def test_a_model_shows_its_weights_versions_and_config(desk: Desk) -> None
         "resolved": None,
         "digest": "d9004",
         "endpoints": [{"address": "http://127.0.0.1:9004", "healthy": True}],
+        "gates": [],
     }
     assert shown["config"] == {"revision": "rev1", "digest": "digest of fraud", "problems": []}
     assert "hush" not in json.dumps(shown)
