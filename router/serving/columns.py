@@ -5,6 +5,7 @@ Rules:
    `dataframe_split` in the signature's order; and only values of their types. All else is MLflow's to read or refuse.
 2. The frame is the one that MLflow's parsing and enforcement make: types, index, and the layout in memory, on which
    the last bits of a sum may depend.
+3. Where it is proven that a model does not look at names (`proof`), it is given the array inside that frame.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Columns:
         self._dtypes = [dtype for _, dtype, _ in self._types]
         self._uniform = self._dtypes[0] if len(set(self._dtypes)) == 1 else None
         self._texts = None in self._dtypes
+        self.bare = False
         self._body = msgspec.json.Decoder(self._body_type())
         self._forms = set(self.samples())
 
@@ -125,7 +127,7 @@ class Columns:
         if self._uniform is not None:
             # MLflow's frame holds one block with a row per column.
             block = self._np.ascontiguousarray(self._np.array(rows, self._uniform).T)
-            return self._pd.DataFrame(block.T, columns=self._index, copy=False)
+            return block.T if self.bare else self._pd.DataFrame(block.T, columns=self._index, copy=False)
         columns = zip(*rows, strict=True)
         return self._pd.DataFrame(
             {
@@ -133,6 +135,11 @@ class Columns:
                 for name, dtype, column in zip(self._names, self._dtypes, columns, strict=True)
             }
         )
+
+    @property
+    def may_be_bare(self) -> bool:
+        """Whether all columns are numbers of one type, so that the rows could be given without names."""
+        return self._uniform is not None and self._np.dtype(self._uniform).kind == "f"
 
     def samples(self) -> dict[str, list[bytes]]:
         """See `Reader`."""

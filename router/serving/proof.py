@@ -4,7 +4,9 @@ Rules:
 1. A form is read without MLflow only where, for sample bodies, the model's code would be given exactly what MLflow
    gives it: asked of the MLflow that is installed, at every start, without running the model.
 2. Where the model has an input example, its answer has to be the same bytes as by way of MLflow.
-3. Requests are predicted together only where single and joint predictions of the example's rows, and of variations of
+3. A frame is given as the array inside it only where everything in the model is scikit-learn's own, and the predictions
+   of the example's rows, and of variations of them, are the same to the last bit.
+4. Requests are predicted together only where single and joint predictions of the example's rows, and of variations of
    them, agree: floats to `RELATIVE` or `ABSOLUTE`, all else exactly. Without such an example they are not.
 """
 
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from router.serving.arrays import arrays_of
-from router.serving.columns import columns_of
+from router.serving.columns import Columns, columns_of
 from router.serving.pieces import Piece, Reader
 from router.serving.scoring import Scorer
 from router.serving.writing import Writer
@@ -91,8 +94,48 @@ def answers_alike(reader: Reader, scorer: Scorer, request: bytes) -> bool:
     return ours == scorer.answer(request, "application/json").body
 
 
+def names_do_not_matter(reader: Reader, scorer: Scorer, request: bytes) -> bool:
+    """Whether the model predicts the same where its rows come without their columns' names (rule 3)."""
+    piece = reader.read(request)
+    if not isinstance(reader, Columns) or not reader.may_be_bare or piece is None or not only_sklearn(scorer.model):
+        return False
+    # It is known, and about to be shown not to matter.
+    warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
+    writer = Writer()
+    pieces = [piece, *_accepted(reader, scorer.predict_ready, piece)]
+    try:
+        named = [scorer.predict_ready(reader.join([one])) for one in pieces]
+        reader.bare = True
+        bare = [scorer.predict_ready(reader.join([one])) for one in pieces]
+        return all(
+            type(left) is type(right) and writer.body(left) == writer.body(right)
+            for left, right in zip(named, bare, strict=True)
+        )
+    except Exception as fault:  # noqa: BLE001 - whatever the model raises
+        _log.debug("without names the model raised %s", type(fault).__name__)
+        return False
+    finally:
+        reader.bare = False
+
+
+def only_sklearn(model: Any) -> bool:
+    """Whether the model is an estimator of scikit-learn's, made of nothing else: such take an array as they do a frame
+    that holds it, but for those that choose columns by name, which raise."""
+    inside = getattr(model._model_impl, "sklearn_model", None)
+    return inside is not None and all(
+        type(part).__module__.startswith("sklearn.") and "function" not in type(part).__module__
+        for part in _parts(inside)
+    )
+
+
+def _parts(estimator: Any) -> Iterator[Any]:
+    yield estimator
+    if hasattr(estimator, "get_params"):
+        yield from (value for value in estimator.get_params().values() if hasattr(value, "fit") or callable(value))
+
+
 def batches_agree(reader: Reader, predict: Callable[[Any], Any], request: bytes) -> bool:
-    """Whether predictions of the example's rows do not depend on what is predicted with them (rule 3)."""
+    """Whether predictions of the example's rows do not depend on what is predicted with them (rule 4)."""
     piece = reader.read(request) if reader.joins else None
     if piece is None:
         return False

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import uvloop
 
+from router.serving.columns import Columns
 from router.serving.forks import Place
 from router.serving.host import Host
 from router.serving.line import Line
@@ -25,7 +26,7 @@ from router.serving.minding import Forked, Minder
 from router.serving.model import Example, warm_up
 from router.serving.openinference import OpenInference
 from router.serving.pieces import Reader
-from router.serving.proof import answers_alike, batches_agree
+from router.serving.proof import answers_alike, batches_agree, names_do_not_matter
 from router.serving.scoring import Scorer
 from router.serving.service import Face, Service
 from router.serving.tfserving import Predict
@@ -85,6 +86,8 @@ def service_of(loaded: Loaded, minder: Minder | None = None) -> Service:
     reader = loaded.reader
     if reader is not None and example is not None and not answers_alike(reader, scorer, example):
         reader = None
+    if isinstance(reader, Columns) and example is not None and names_do_not_matter(reader, scorer, example):
+        reader.bare = True
     batching = options.most_rows > 1 and reader is not None and example is not None
     if batching and reader is not None and example is not None:
         batching = batches_agree(reader, scorer.predict_ready, example)
