@@ -34,6 +34,7 @@ COMMANDS = {
     "explain": Lazy(
         "router.cli.explain", "explain", "Say why a model's canaries are where they are, with the numbers."
     ),
+    "gate": Lazy("router.cli.gate", "gate", "Show what a version's gates ask for, and what it shows."),
     "history": Lazy("router.cli.history", "history", "Show who changed what, when, why and on what evidence."),
     "init": Lazy("router.cli.init", "init", "Write a first repository of configs."),
     "pause": Lazy("router.cli.steer", "pause", "Keep a canary at its weight until `resume`."),

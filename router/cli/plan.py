@@ -1,7 +1,7 @@
 """`canary-router plan`: what a change of configs does to traffic, before it is merged.
 
 Rules:
-1. Nothing is contacted but git in the repository at hand, and nothing is written: a plan can be made on any machine.
+1. Nothing is contacted but git in the repository at hand and, where gates ask for it, the registry; nothing is written.
 2. Exit 1 where the new configs have problems, which `validate` tells as well; with `--exit-code` 3 where there are
    differences.
 3. What is compared with is the whole of one commit, or another folder.
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import click
 
+from router.cli.gate import registry_of
 from router.cli.output import output_option, render
+from router.cli.plan_gates import with_gates
 from router.cli.plan_words import as_data, as_markdown, as_table
 from router.config.load import load_repository
 from router.config.names import check_name
@@ -74,6 +76,8 @@ def _chance(context: click.Context, parameter: click.Parameter, value: str) -> f
     metavar="PERCENT",
     help="How often stable fails.",
 )
+@click.option("--registry", metavar="URL", help="The MLflow server, for gates.  [default: as router.yaml says]")
+@click.option("--no-gates", is_flag=True, help="Ask no registry what versions show of what the gates ask for.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 where there are differences.")
 @output_option
 @click.pass_context
@@ -83,6 +87,8 @@ def plan(
     against: str,
     rate: dict[str, float],
     stable_error_rate: float,
+    registry: str | None,
+    no_gates: bool,
     exit_code: bool,
     output: str,
 ) -> None:
@@ -96,7 +102,10 @@ def plan(
     root = directory.absolute()
     old = texts_in_folder(Path(against)) if _is_repository(Path(against)) else texts_at(directory, against)
     assumed = Assumptions(rate, stable_error_rate, _served(directory / "router.yaml"))
-    found = compare(load_texts(old, root), load_repository(directory), assumed)
+    after = load_repository(directory)
+    found = compare(load_texts(old, root), after, assumed)
+    if not no_gates:
+        found = with_gates(found, after.configs, lambda: registry_of(directory, registry))
     if output == "table":
         click.echo(as_table(found, old.source))
     elif output == "markdown":

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from router.cli.gate import report_data
+from router.cli.gate import summary as summary_of_gates
 from router.cli.output import clean, render
 from router.config.problems import printable
 from router.config.scalars import format_weight
@@ -162,6 +164,9 @@ def _facts(model: ModelPlan) -> Iterator[str]:
             yield f"{what} {', '.join(versions)}"
     yield from model.settings
     yield from model.notes
+    for report in model.gates:
+        yield f"gates: {summary_of_gates(report)}"
+        yield from (str(finding) for finding in report.findings if not finding.passed)
     if not (model.regions or model.starts or model.stops or model.settings):
         yield "nothing changes for traffic"
 
@@ -233,7 +238,10 @@ def _escaped(text: str) -> str:
 
 def _model_data(model: ModelPlan) -> dict[str, Any]:
     data: dict[str, Any] = _listed(dataclasses.asdict(model))
-    return data | {"regions": [_region_data(region) for region in model.regions]}
+    return data | {
+        "regions": [_region_data(region) for region in model.regions],
+        "gates": [report_data(report) for report in model.gates],
+    }
 
 
 def _region_data(region: RegionPlan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from router.config.problems import Problem
 from router.control.power import Power
 from router.control.splits import Movement
+from router.gates.findings import Finding, failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,23 @@ class RegionPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the gates say of one version that comes in, beside `stable`. `problem` says why they could not be asked,
+    `note` what was left for later."""
+
+    version: str
+    stable: str
+    findings: tuple[Finding, ...] = ()
+    problem: str = ""
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was asked for was shown."""
+        return not self.problem and not failed(self.findings)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPlan:
     """What changes for one model. `change` is added, removed or changed.
 
@@ -78,6 +96,7 @@ class ModelPlan:
     settings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    gates: tuple[GateReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
