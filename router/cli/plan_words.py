@@ -166,7 +166,7 @@ def _facts(model: ModelPlan) -> Iterator[str]:
     yield from model.notes
     for report in model.gates:
         yield f"gates: {summary_of_gates(report)}"
-        yield from (str(finding) for finding in report.findings if not finding.passed)
+        yield from (f"{report.version}: {finding}" for finding in report.findings if not finding.passed)
     if not (model.regions or model.starts or model.stops or model.settings):
         yield "nothing changes for traffic"
 

@@ -62,7 +62,7 @@ def test_asked_is_who_comes_in(
 def test_a_plan_says_in_each_form_what_is_missing(asked: list[tuple[str, str]]) -> None:
     plan = planned(text_of(split="v3: 100"), text_of(more=GATES))
     assert "fraud: gates: v4 fails 1 of 1 gates (later)" in as_table(plan, "main")
-    assert "lineage.git_commit failed: t of m/4 is none, needed is one" in as_table(plan, "main")
+    assert "lineage.git_commit failed: tag t of m/4 is nothing, needed is one" in as_table(plan, "main")
     assert "- gates: v4 fails 1 of 1 gates (later)" in as_markdown(plan, "main")
     (report,) = as_data(plan, "main")["models"][0]["gates"]
     assert (report["version"], report["passed"], report["findings"][0]["needed"]) == ("v4", False, "one")
