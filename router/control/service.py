@@ -69,9 +69,10 @@ class Storage(Store, Ledger, Protocol):
 
 @dataclass(slots=True)
 class Reloads:
-    """What became of the configs. `last_success` is wall-clock seconds, 0 before the first."""
+    """What became of the configs. `applied`: all that was read first is. `last_success`: wall-clock seconds, or 0."""
 
     revision: str = ""
+    applied: bool = False
     problems: tuple[Problem, ...] = ()
     failures: int = 0
     last_success: float = 0.0
@@ -229,6 +230,7 @@ class Control:
             self._log(look)
             async for changes in self.edits.audited(look.changes):
                 self._act(self.controller.apply(changes))
+            self.reloads.applied = True
 
     def _log(self, look: Look) -> None:
         for change in look.changes[:LOGGED_CHANGES]:
@@ -354,6 +356,11 @@ class Control:
                 digests = {self._fact(need).digest for need in wanted}
                 self.keeper.tidy([need for need in wanted if isinstance(need, LoadNeed)], digests)
 
+    def _begins(self, model: str, version: str) -> bool:
+        """Whether a canary will have its weight as soon as that is written; a store that refuses holds up nothing."""
+        canary = self.helm.steering.canaries(model).get(version)
+        return bool(canary and canary.plan and not canary.settled) and not self.helm.recorder.problem
+
     def missing(self) -> list[Missing]:
         """The weighted versions that are neither admitted nor given up on."""
         missing = []
@@ -362,11 +369,14 @@ class Control:
                 continue
             for region in self.setup.regions:
                 weighted = {name for name, weight in model.config.weights_in(region).items() if weight}
+                weighted |= self.helm.steering.expected(model.name, region)
                 for version in sorted({model.config.stable_in(region), *weighted}):
                     need = model.needs.get((version, region))
                     fact = self.controller.fact(need) if need is not None else Fact("unready", "no upstream here", True)
                     if fact.state != "ready" and not fact.given_up:
                         missing.append(Missing(model.name, version, region, fact.reason))
+                    elif fact.state == "ready" and self._begins(model.name, version):
+                        missing.append(Missing(model.name, version, region, "its start is not written yet"))
         return missing
 
     def ready(self) -> tuple[bool, str, list[Missing]]:
@@ -376,8 +386,8 @@ class Control:
             return False, "draining", missing
         if not self._was_ready:
             applied = self.workers.applied()
-            if not self.workers.opened or not self.reloads.revision:
-                return False, "the configs were not read yet", missing
+            if not self.workers.opened or not self.reloads.applied:
+                return False, "the configs were not read and applied yet", missing
             if not self.controller.models and self.reloads.problems:
                 return False, "there are no configs", missing
             if missing:

@@ -92,3 +92,19 @@ def test_killing_the_supervisor_ends_everything_and_the_next_one_serves(tmp_path
             router.kill_supervisor()
         with router:
             assert router.predict("fraud").status == 200
+
+
+def test_whoever_asks_once_it_is_ready_finds_every_model_at_its_weights(tmp_path: Path) -> None:
+    with StubUpstream() as stable, StubUpstream() as canary:
+        text = (
+            "model: {model}\nversions:\n  v1: {{upstreams: [{stable}]}}\n  v2: {{upstreams: [{canary}]}}\n"
+            "stable: v1\nregions:\n  default: {{v1: 50, v2: 50}}\n"
+        )
+        names = [f"m{number}" for number in range(150)]
+        models = {name: text.format(model=name, stable=stable.url, canary=canary.url) for name in names}
+        with RouterProcess(tmp_path, models) as router:
+            shown = {model["model"]: model for model in json.loads(router.get("/api/v1/models")[1])["models"]}
+            assert [router.predict(name).status for name in names] == [200] * len(names)
+    assert {name: shown[name]["regions"]["default"]["effective"] for name in shown} == {
+        name: {"v1": 50, "v2": 50} for name in names
+    }

@@ -63,6 +63,7 @@ class Desk:
         assert config is not None, problems
         self.control._act(self.control.controller.apply([Change("fraud", config, text, "digest of fraud")]))
         self.control.reloads.revision = "rev1"
+        self.control.reloads.applied = True
 
     def settle(self, states: Mapping[str, Fact]) -> None:
         """Facts of fraud's versions, in all regions."""

@@ -123,7 +123,7 @@ async def test_the_openapi_document_is_valid_and_complete(desk: Desk) -> None:
 async def test_liveness_and_readiness(desk: Desk) -> None:
     assert (await get(desk, "/livez")).status_code == 200
     answer = await get(desk, "/readyz")
-    assert (answer.status_code, answer.json()["reason"]) == (503, "the configs were not read yet")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "the configs were not read and applied yet")
     desk.write()
     desk.settle({"v3": ready(9003), "v4": Fact("warming", "loads")})
     answer = await get(desk, "/readyz")
