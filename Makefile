@@ -23,8 +23,9 @@ check: $(STAMP) ## style, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## CPU per forwarded request, against nginx on this machine
+bench: $(STAMP) ## CPU per forwarded request against nginx; served models against MLflow's server
 	$(BIN)/python -m loadtest.bench
+	$(BIN)/python -m loadtest.serving
 
 format: $(STAMP) ## lets ruff mend what it can
 	$(BIN)/ruff check --fix

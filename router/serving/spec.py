@@ -2,7 +2,8 @@
 
 Rules:
 1. An allow-list: a model's code sees no token, no registry credentials, nothing of the router's settings.
-2. Its home and its working directory are scratch, beside its socket; it writes nowhere else by default.
+2. Its home, its working directory and its temporary files are scratch, beside its socket; by default it writes nowhere
+   else.
 3. Cheap to import: no MLflow, no asyncio.
 """
 
@@ -22,7 +23,6 @@ _PASSED_ON = frozenset(
         "LC_ALL",
         "LC_CTYPE",
         "TZ",
-        "TMPDIR",
         "PYTHONPATH",
         "LD_LIBRARY_PATH",
         "CUDA_VISIBLE_DEVICES",
@@ -68,6 +68,7 @@ def environment(environ: Mapping[str, str], scratch: Path, cores: int) -> dict[s
         **kept,
         **caps,
         "HOME": str(scratch),
+        "TMPDIR": str(scratch),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",

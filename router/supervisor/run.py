@@ -58,12 +58,13 @@ def serve(settings: Settings, programs: Programs | None = None) -> int:
         OperatorError: the state directory or an address cannot be had.
     """
     _raise_descriptor_limit()
-    if os.geteuid() == 0:
-        # Models run as other users; what any process of the router makes is closed to them.
-        os.umask(0o077)
     with ExitStack() as cleanup:
         state = StateDirectory(settings.state)
         cleanup.callback(state.close)
+        if os.geteuid() == 0:
+            # Models run as other users; what any process of the router makes from now on is closed to them.
+            os.umask(0o077)
+            state.let_models_pass()
         supervisor = Supervisor(settings, state, programs or Programs(), SystemClock(), cleanup)
         return asyncio.run(supervisor.run())
 

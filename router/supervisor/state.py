@@ -50,8 +50,6 @@ class StateDirectory:
                 self.left_over = self._serving.exists()
                 self._clear_before()
                 self.run = self._make_run()
-                if os.geteuid() == 0:
-                    self._let_models_pass()
         except BaseException:
             os.close(self._lock)
             raise
@@ -89,7 +87,12 @@ class StateDirectory:
         (run / "pyfunc").mkdir(mode=0o700)
         return run
 
-    def _let_models_pass(self) -> None:
+    def let_models_pass(self) -> None:
+        """Rule 3. Raises OperatorError: the directory cannot be changed."""
+        with _explained(self.path):
+            self._close_to_others()
+
+    def _close_to_others(self) -> None:
         models, environments = self.path / "models", self.path / "environments"
         for folder in (models, environments):
             folder.mkdir(exist_ok=True)
