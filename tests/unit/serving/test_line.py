@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -11,8 +12,10 @@ import pytest
 
 from router.serving import answers
 from router.serving.answers import Answer
-from router.serving.line import Job, Line
+from router.serving.line import SINGLE, Job, Line
+from router.serving.minding import Minder, Overdue
 from router.serving.pieces import Piece, Reader
+from router.serving.request import Request
 from router.serving.scoring import Scorer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("mlflow_imported")]
@@ -47,11 +50,18 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 class Crowd:
     """Requests put in line in one round of the loop, and what they are answered."""
 
-    def __init__(self, executor: ThreadPoolExecutor, *, most_rows: int = 64, batching: bool = True) -> None:
+    def __init__(
+        self,
+        executor: ThreadPoolExecutor,
+        *,
+        most_rows: int = 64,
+        batching: bool = True,
+        delay: float = 0.0,
+        minder: Minder | None = None,
+    ) -> None:
         self.model = Rows()
-        self.line = Line(
-            cast("Scorer", self.model), cast("Reader", self.model), executor, most_rows=most_rows, batching=batching
-        )
+        model, reader = cast("Scorer", self.model), cast("Reader", self.model)
+        self.line = Line(model, reader, executor, most_rows=most_rows, batching=batching, delay=delay, minder=minder)
         self.given: dict[int, bytes] = {}
         self.order: list[int] = []
         self._all = asyncio.Event()
@@ -142,3 +152,80 @@ async def test_work_that_is_whole_takes_its_turn_beside_the_loop(executor: Threa
     crowd.line.put(Job(done.set_result, whole=lambda: Answer(200, b"whole", "text/plain")))
     assert await crowd.ask([1]) == [body(2)]
     assert (await done).body == b"whole"
+
+
+async def test_the_first_waits_for_company_but_not_once_a_batch_is_full(executor: ThreadPoolExecutor) -> None:
+    crowd = Crowd(executor, most_rows=2, delay=30.0)
+    await crowd.ask([1], [2])
+    assert crowd.model.batches == [[1, 2]]
+    crowd = Crowd(executor, delay=0.01)
+    await crowd.ask([1])
+    assert crowd.model.batches == [[1]]
+
+
+class Minding(Minder):
+    """One whose process may leave; what it hands over is answered elsewhere."""
+
+    def __init__(self, *, quick: bool = False) -> None:
+        super().__init__()
+        self.quick = quick
+        self.left = 0
+        self.handed: list[Request] = []
+
+    @property
+    def unusual(self) -> float:
+        return 0.02
+
+    def cut_off(self, work: Callable[[], Any]) -> Any:
+        if self.quick:
+            raise Overdue
+        return work()
+
+    def leave(self) -> bool:
+        self.left += 1
+        return True
+
+    async def hand_over(self, request: Request) -> Answer:
+        self.handed.append(request)
+        return Answer(200, b"elsewhere", answers.JSON)
+
+
+def asking(rows: list[int], given: asyncio.Future[Answer]) -> Job:
+    """A job that knows its request, as those of a connection do."""
+    job = Job(lambda answer: None if given.done() else given.set_result(answer), Piece("same", len(rows), rows))
+    job.request = Request(b"POST", f"/{rows[0]}", {}, b"")
+    return job
+
+
+@pytest.mark.parametrize("batching", [False, True])
+async def test_who_waits_behind_a_prediction_that_hangs_is_answered_elsewhere(
+    executor: ThreadPoolExecutor, batching: bool
+) -> None:
+    minder, over = Minding(), threading.Event()
+    crowd = Crowd(executor, batching=batching, minder=minder)
+    crowd.model.output = lambda rows: [over.wait(30), *rows][1:] if 7 in rows else rows
+    loop = asyncio.get_running_loop()
+    stuck, waiting, late = (loop.create_future() for _ in range(3))
+    crowd.line.put(asking([7], stuck))
+    crowd.line.put(asking([1], waiting))
+    assert (await waiting).body == b"elsewhere"
+    crowd.line.put(asking([2], late))
+    assert (await late).body == b"elsewhere"
+    over.set()
+    # Together, nobody knows who it was: each is asked for by itself.
+    expected = b"elsewhere" if batching else body(7)
+    assert (await stuck).body == expected
+    assert minder.left == 1
+    singles = {request.path for request in minder.handed if SINGLE in request.headers}
+    assert singles == ({"/7", "/1"} if batching else set())
+
+
+async def test_what_is_cut_off_on_the_loop_is_begun_again_beside_it(executor: ThreadPoolExecutor) -> None:
+    minder = Minding()
+    crowd = Crowd(executor, minder=minder)
+    for _ in range(60):
+        await crowd.ask([1])
+    minder.quick = True
+    crowd.model.batches.clear()
+    assert await crowd.ask([1], [2]) == [body(2), body(4)]
+    assert crowd.model.batches == [[1], [2]]
