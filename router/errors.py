@@ -20,6 +20,11 @@ class RouterError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def in_a_line(self) -> str:
+        """Message and hint on one line, for where lines are entries."""
+        return " ".join((f"{self.message} ({self.hint})" if self.hint else self.message).split())
+
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 

@@ -108,7 +108,7 @@ def _told(model: str, report: GateReport, output: str) -> str:
 def summary(report: GateReport) -> str:
     """One line on what came of it."""
     if report.problem:
-        said = f"its gates could not be looked at: {report.problem}"
+        said = f"cannot be judged, its gates could not be looked at: {report.problem}"
     else:
         missing = sum(not finding.passed for finding in report.findings)
         count = len(report.findings)

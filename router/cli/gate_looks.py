@@ -58,8 +58,10 @@ class Looker:
             with TemporaryDirectory(prefix="canary-router-") as folder:
                 seen, smoke = await self._version(config, version, region, Path(folder), smoke=gates.smoke)
             beside = seen if stable == version else await self._stable(config, stable) if gates.compares else None
-        except (RouterError, OSError) as error:
-            return GateReport(version, stable, problem=" ".join(str(error).split()), note=note)
+        except RouterError as error:
+            return GateReport(version, stable, problem=error.in_a_line, note=note)
+        except OSError as error:
+            return GateReport(version, stable, problem=str(error), note=note)
         now = SystemClock().wall()
         findings = evaluate(gates, seen, stable=beside, smoke=smoke, now=now, authors=self.authors)
         return GateReport(version, stable, findings, note=note)

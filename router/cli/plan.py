@@ -1,7 +1,8 @@
 """`canary-router plan`: what a change of configs does to traffic, before it is merged.
 
 Rules:
-1. Nothing is contacted but git in the repository at hand and, where gates ask for it, the registry; nothing is written.
+1. Nothing is contacted but git in the repository at hand, the registry where gates ask for it, and with `--live` the
+   running router. Nothing is written.
 2. Exit 1 where the new configs have problems, which `validate` tells as well; with `--exit-code` 3 where there are
    differences.
 3. What is compared with is the whole of one commit, or another folder.
@@ -11,21 +12,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from router.cli.client import AdminClient, admin_options, find_router
 from router.cli.gate import registry_of
 from router.cli.output import output_option, render
-from router.cli.plan_gates import with_gates
+from router.cli.plan_gates import with_gates, with_own_approvals
 from router.cli.plan_words import as_data, as_markdown, as_table
 from router.config.load import load_repository
 from router.config.names import check_name
 from router.config.scalars import parse_chance
 from router.config.settings import load_settings
 from router.control.plan import compare
-from router.control.plan_types import Assumptions
-from router.control.texts import load_texts, texts_at, texts_in_folder
+from router.control.plan_types import Assumptions, Live
+from router.control.texts import authors_since, load_texts, texts_at, texts_in_folder
 from router.errors import OperatorError
 
 DIFFERENT = 3
@@ -79,10 +83,13 @@ def _chance(context: click.Context, parameter: click.Parameter, value: str) -> f
 @click.option("--registry", metavar="URL", help="The MLflow server, for gates.  [default: as router.yaml says]")
 @click.option("--no-gates", is_flag=True, help="Ask no registry what versions show of what the gates ask for.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 where there are differences.")
+@click.option("--live", is_flag=True, help="Ask the running router for rates, and for rollbacks that hold.")
 @output_option
+@admin_options
 @click.pass_context
 def plan(
     context: click.Context,
+    /,
     directory: Path,
     against: str,
     rate: dict[str, float],
@@ -90,7 +97,9 @@ def plan(
     registry: str | None,
     no_gates: bool,
     exit_code: bool,
+    live: bool,
     output: str,
+    **where: Any,
 ) -> None:
     """Tell what the configs in DIR (default: config) change for traffic against REF or DIR.
 
@@ -102,10 +111,13 @@ def plan(
     root = directory.absolute()
     old = texts_in_folder(Path(against)) if _is_repository(Path(against)) else texts_at(directory, against)
     assumed = Assumptions(rate, stable_error_rate, _served(directory / "router.yaml"))
+    if live:
+        assumed = replace(assumed, live=_live(find_router(**where)))
     after = load_repository(directory)
     found = compare(load_texts(old, root), after, assumed)
     if not no_gates:
         found = with_gates(found, after.configs, lambda: registry_of(directory, registry))
+        found = with_own_approvals(found, after.configs, _authors(directory, against))
     if output == "table":
         click.echo(as_table(found, old.source))
     elif output == "markdown":
@@ -113,6 +125,25 @@ def plan(
     else:
         click.echo(render(as_data(found, old.source), (), (), output))
     context.exit(1 if found.problems else DIFFERENT if exit_code and found.differs else 0)
+
+
+def _authors(directory: Path, against: str) -> frozenset[str]:
+    """Who wrote the commits since `against`; nobody where that is a folder."""
+    return frozenset() if _is_repository(Path(against)) else authors_since(directory, against)
+
+
+def _live(router: AdminClient) -> Live:
+    """What `router` says of the traffic that it has."""
+    models = router.get("/models")["models"]
+    return Live(
+        {(model["model"], region): there["rate"] for model in models for region, there in model["regions"].items()},
+        {
+            (model["model"], version): known["reason"] or "no reason was given"
+            for model in models
+            for version, known in model["versions"].items()
+            if known["state"] == "rolled_back"
+        },
+    )
 
 
 def _is_repository(path: Path) -> bool:

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from router.cli.gate_looks import Looker
 from router.config.schema import ModelConfig
-from router.control.plan_types import GateReport, ModelPlan, TrafficPlan
+from router.control.plan_types import GateReport, ModelPlan, TrafficPlan, Warned
 from router.errors import RouterError
+from router.gates.evaluate import names_in
 
 MOST = 20
 
@@ -39,6 +40,27 @@ def with_gates(
     for (model, _, _), report in zip(asked, reports, strict=True):
         found.setdefault(model.model, []).append(report)
     return replace(plan, models=tuple(replace(model, gates=tuple(found.get(model.model, ()))) for model in plan.models))
+
+
+def with_own_approvals(plan: TrafficPlan, configs: Mapping[str, ModelConfig], authors: frozenset[str]) -> TrafficPlan:
+    """`plan` with a warning where an author of the change is among those who approved, and `approvals` forbids it."""
+    return replace(plan, models=tuple(_warned(model, configs.get(model.model), authors) for model in plan.models))
+
+
+def _warned(model: ModelPlan, config: ModelConfig | None, authors: frozenset[str]) -> ModelPlan:
+    approvals = config.gates.approvals if config is not None and config.gates is not None else None
+    if approvals is None or not approvals.not_by_author:
+        return model
+    known = {name.lower() for author in authors for name in (author, author.partition("@")[0])}
+    warnings = [
+        Warned("approval", "", f"{name} approved {report.version} and wrote this change; let somebody else approve")
+        for report in model.gates
+        for finding in report.findings
+        if finding.gate == "approvals"
+        for name in names_in(finding.found)
+        if name.lower() in known
+    ]
+    return replace(model, warnings=(*model.warnings, *warnings))
 
 
 def _coming_in(model: ModelPlan, configs: Mapping[str, ModelConfig]) -> Iterator[tuple[str, str]]:

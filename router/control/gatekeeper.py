@@ -165,7 +165,7 @@ class Gatekeeper:
             stable = await self._see(case.stable, anew=anew) if case.stable is not None and case.stable.uri else None
             smoke = await self._predict(case, seen) if case.gates.smoke else None
         except (RouterError, OSError) as error:
-            why = " ".join(str(error).split())
+            why = error.in_a_line if isinstance(error, RouterError) else str(error)
             return Ruling(case=case.key, digest=case.digest, passed=False, at=now, problem=why)
         findings = evaluate(case.gates, seen, stable=stable, smoke=smoke, now=now)
         return Ruling(

@@ -16,7 +16,7 @@ from router.config.fields import DEFAULT_REGION
 from router.config.load import Loaded, digest_of
 from router.config.schema import ModelConfig
 from router.control.needs import ForwardNeed, LoadNeed, Need, needs_of
-from router.control.plan_types import Assumptions, ModelPlan, RegionPlan, TrafficPlan
+from router.control.plan_types import Assumptions, ModelPlan, RegionPlan, TrafficPlan, Warned
 from router.control.plan_warnings import warnings_of
 from router.control.power import Power, Simulator
 from router.control.splits import Movement, ladder_of, movement, split_of, weights_of
@@ -90,8 +90,17 @@ class _Comparison:
             redefined=redefined,
             settings=_settings(old, new) if old is not None and new is not None else (),
             notes=tuple(self._notes()),
-            warnings=warnings_of(old, new, regions, redefined, served),
+            warnings=(*warnings_of(old, new, regions, redefined, served), *self._lifted(name)),
         )
+
+    def _lifted(self, name: str) -> list[Warned]:
+        """The rollbacks that hold now and would not afterwards."""
+        held = self._assumed.live.rolled_back if self._assumed.live is not None else {}
+        return [
+            Warned("lifted", "", f"the rollback of {version} would be lifted; it holds because {held[name, version]}")
+            for version in self._judged_anew()
+            if (name, version) in held
+        ]
 
     def _region(self, region: str) -> RegionPlan:
         before = self._split_before(region)
@@ -141,7 +150,7 @@ class _Comparison:
             beside = room - weight if ladder and config.rollout and version == config.rollout.canary else room
             for error_rate in REGRESSIONS:
                 power = self._simulator.power(
-                    version, weight, max(0, beside), error_rate, config.guards, self._assumed.rate(region)
+                    version, weight, max(0, beside), error_rate, config.guards, self._assumed.rate(config.model, region)
                 )
                 found += [power] if power is not None else []
         return found

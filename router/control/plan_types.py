@@ -25,16 +25,30 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """What a running router says: requests per second by model and region, and the rollbacks that hold, by model and
+    version, each with its reason."""
+
+    rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    rolled_back: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What a config does not say. `rates` are requests per second by region, `""` for every other one."""
+    """What a config does not say. `rates` are requests per second by region, `""` for every other one; `live` is what
+    a running router says, where one was asked."""
 
     rates: Mapping[str, float] = field(default_factory=dict)
     stable_error_rate: float = 0.005
     served: tuple[str, ...] | None = None
+    live: Live | None = None
 
-    def rate(self, region: str) -> float | None:
-        """Requests per second of a model in `region`; None where nobody said."""
-        return self.rates.get(region, self.rates.get(""))
+    def rate(self, model: str, region: str) -> float | None:
+        """Requests per second of `model` in `region`, given or else observed; None where nobody knows."""
+        given = self.rates.get(region, self.rates.get(""))
+        if given is not None or self.live is None:
+            return given
+        return self.live.rates.get((model, region)) or None
 
 
 @dataclass(frozen=True, slots=True)

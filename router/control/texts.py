@@ -60,6 +60,18 @@ def texts_at(folder: Path, revision: str) -> Texts:
     return Texts(f"{listing.commit[:12]}:{prefix.removesuffix('/')}", files, listing.refused)
 
 
+def authors_since(folder: Path, revision: str) -> frozenset[str]:
+    """Names and addresses of who wrote the commits since `revision` that touch `folder`, which lies in a repository.
+
+    Raises:
+        OperatorError: there is no such commit.
+        GitError: git cannot read it.
+    """
+    git = Git(folder)
+    told = git.read("log", "--format=%aN%n%aE", f"{commit_of(git, revision)}..HEAD", "--", ".")
+    return frozenset(line for line in told.decode("utf-8", "replace").splitlines() if line)
+
+
 def load_texts(texts: Texts, root: Path) -> Loaded:
     """What `texts` say; relative paths in them start at `root`. Never raises for what they hold."""
     problems = [

@@ -122,6 +122,15 @@ class Totals:
                     counts[version] = counts.get(version, 0) + n
         return counts
 
+    def rate(self, model: str, region: str) -> float:
+        """Observations per second over the last five minutes, or since the first one in them."""
+        now = self._bucket()
+        recent = [(bucket, sum(counts.values())) for bucket, counts in self._windows.get((model, region), ())
+                  if bucket > now - WINDOW_BUCKETS]  # fmt: skip
+        if not recent:
+            return 0.0
+        return sum(n for _, n in recent) / ((now - recent[0][0] + 1) * BUCKET_SECONDS)
+
     def in_flight(self) -> dict[Series, tuple[int, int]]:
         """By series: `(requests under way in all workers, endpoints ejected in the worker with the most)`."""
         sums: dict[Series, tuple[int, int]] = {}

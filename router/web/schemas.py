@@ -118,6 +118,7 @@ class RegionView(BaseModel):
     declared: Percentages
     effective: Percentages
     observed: Percentages = Field(description="Of the last five minutes; empty where nothing was asked.")
+    rate: float = Field(0.0, description="Requests per second over the last five minutes.")
 
 
 class ModelView(BaseModel):

@@ -91,6 +91,7 @@ def _region(control: Control, model: Model, route: RegionRoute) -> RegionView:
         declared=_percent(declared),
         effective=_percent(effective),
         observed={version: round(share, 2) for version, share in observed.items()},
+        rate=round(control.totals.rate(model.name, route.region), 3),
     )
 
 

@@ -75,7 +75,7 @@ def test_a_registry_that_cannot_be_told_is_said_in_the_plan(asked: list[tuple[st
     new = loaded(config_of(text_of(more=GATES)))
     plan = compare(loaded(config_of(text_of(split="v3: 100"))), new, Assumptions())
     told = as_table(plan_gates.with_gates(plan, new.configs, unknown), "main")
-    assert "v4 its gates could not be looked at: router.yaml has problems" in told
+    assert "v4 cannot be judged, its gates could not be looked at: router.yaml has problems" in told
     assert asked == []
 
 
@@ -92,3 +92,19 @@ def test_a_report_is_summed_up_in_a_line() -> None:
     passed = Finding(gate="g", passed=True, looked_at="a", where="b", found="c", needed="d")
     assert summary(GateReport("v4", "v3", (passed,))) == "v4 passes all 1 gates"
     assert row_of(passed) == ["g", "passed", "a", "b", "c", "d"]
+
+
+def test_whoever_wrote_the_change_and_approved_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    approved = Finding(gate="approvals", passed=True, looked_at="tag", where="m/4", found="ada, grace", needed="1")
+
+    async def look(looker: Looker, config: ModelConfig, version: str, region: str) -> GateReport:
+        return GateReport(version, "v3", (approved,))
+
+    monkeypatch.setattr(Looker, "look", look)
+    new = loaded(config_of(text_of(more="gates: {approvals: {at_least: 1}}\n")))
+    plan = compare(loaded(config_of(text_of(split="v3: 100"))), new, Assumptions())
+    plan = plan_gates.with_gates(plan, new.configs, lambda: None)
+    told = plan_gates.with_own_approvals(plan, new.configs, frozenset({"Ada", "ada@example.com"}))
+    assert [warned.message for warned in told.models[0].warnings if warned.kind == "approval"] == [
+        "ada approved v4 and wrote this change; let somebody else approve"
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from router.config.problems import Problem
 from router.control.plan import compare
-from router.control.plan_types import Assumptions, ModelPlan, TrafficPlan
+from router.control.plan_types import Assumptions, Live, ModelPlan, TrafficPlan
 from tests.support.configs import config_of, loaded, text_of
 
 ROLLOUT = "rollout: {canary: v4, steps: [{weight: 1%, hold: 10m}, {weight: 50%}, {weight: 100%}]}\n"
@@ -181,3 +181,17 @@ def test_other_settings_are_told() -> None:
     model = only(text_of(), text_of(more="timeout: 2s\nidempotent: true\nfallback: stable\n"))
     assert {"timeout: 30s → 2s", "idempotent: False → True"} <= set(model.settings)
     assert model.regions == ()
+
+
+def test_a_running_router_tells_rates_and_which_rollback_would_be_lifted() -> None:
+    live = Live({("fraud", "default"): 20.0}, {("fraud", "v4"): "v4 failed 12 of 80 requests"})
+    after = text_of().replace("http://127.0.0.1:5004", "http://127.0.0.1:6004")
+    model = only(text_of(), after, Assumptions(live=live))
+    assert [warned.message for warned in model.warnings if warned.kind == "lifted"] == [
+        "the rollback of v4 would be lifted; it holds because v4 failed 12 of 80 requests"
+    ]
+    assert kinds(only(text_of(), text_of(split="v3: 80, v4: 20"), Assumptions(live=live))) == set()
+    (region,) = model.regions
+    assert all(power.seconds for power in region.power)
+    given = only(text_of(), after, Assumptions({"": 2.0}, live=live)).regions[0].power[0]
+    assert (given.seconds or 0) > (region.power[0].seconds or 0)
