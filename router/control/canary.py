@@ -231,6 +231,9 @@ class Canary:
             return None
         if self._news or self.verdict is None or now - self._assessed >= REASSESSED_SECONDS:
             self.verdict, self._news, self._assessed = assess(self.evidence, now=now), False, now
+        elif not self.plan.automatic:
+            # Where weights are set by hand, time alone decides nothing.
+            return None
         seconds = now - self._ticked if self._ticked is not None and self.in_force else 0.0
         tick = Tick(self.verdict.kind, seconds, self._requests, self.verdict.quiet, self.verdict.reason)
         self._ticked, self._requests = now, 0

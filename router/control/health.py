@@ -114,6 +114,8 @@ class Prober:
         self._addresses = addresses
         self._pools: dict[ForwardNeed, Pool] = {}
         self._facts: dict[ForwardNeed, Fact] = {}
+        self._sizes: dict[ForwardNeed, int] = {}
+        self._endpoints = 0
         self._tasks = Tasks(clock)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="names")
         self._names = Shared(self._resolve, clock, fresh=NAME_SECONDS * 0.9, at_a_time=4)
@@ -124,6 +126,7 @@ class Prober:
         for need in [need for need in self._pools if need not in needs]:
             del self._pools[need]
             self._facts.pop(need, None)
+            self._endpoints -= self._sizes.pop(need, 0)
             self._tasks.stop(need)
         for need in needs:
             if need not in self._pools:
@@ -137,6 +140,9 @@ class Prober:
     async def _look_after(self, need: ForwardNeed, pool: Pool) -> None:
         while True:
             pool.find(await self._find(need))
+            size = len(pool.endpoints)
+            self._endpoints += size - self._sizes.get(need, 0)
+            self._sizes[need] = size
             if pool.admitted:
                 self._note(need, pool)
             await self._probe(pool)
@@ -152,7 +158,7 @@ class Prober:
     def _pause(self, pool: Pool) -> float:
         if not pool.admitted:
             return pool.backoff.pause
-        return max(EVERY_SECONDS, sum(len(other.endpoints) for other in self._pools.values()) / PROBES_PER_SECOND)
+        return max(EVERY_SECONDS, self._endpoints / PROBES_PER_SECOND)
 
     async def _find(self, need: ForwardNeed) -> Found:
         reasons: list[str] = []
