@@ -29,6 +29,7 @@ def test_gates_are_read_as_operators_write_them() -> None:
     assert gates.approvals is not None
     assert (gates.approvals.tag, gates.approvals.at_least, gates.approvals.not_by_author) == ("approved_by", 2, True)
     assert (gates.max_age, gates.smoke, gates.compares) == (2160 * 3600.0, True, True)
+    assert type(gates).model_validate(gates.model_dump()) == gates
     assert config_of(text_of()).gates is None
 
 
