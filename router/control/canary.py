@@ -207,16 +207,15 @@ class Canary:
             return None
         here = self.identity.canary.get(arm.region, "")
         if arm.canary:
-            ours = arm.version == self.version and arm.digest == here
-            return msgspec.structs.replace(arm, digest=self._digest) if ours else None
+            if arm.version != self.version or arm.digest != here:
+                return None
+            return arm if here == self._digest else msgspec.structs.replace(arm, digest=self._digest)
         if arm.digest != self.identity.stable.get(arm.region):
             return None
-        rivals = tuple(
-            (version, self._digest, weight)
-            for version, digest, weight in arm.rivals
-            if version == self.version and digest == here
-        )
-        return msgspec.structs.replace(arm, rivals=rivals) if rivals else None
+        weight = next((weight for name, of, weight in arm.rivals if name == self.version and of == here), None)
+        if weight is None or here == self._digest:
+            return None if weight is None else arm
+        return msgspec.structs.replace(arm, rivals=((self.version, self._digest, weight),))
 
     def _count(self, batches: Iterable[ArmBatch]) -> None:
         if self.plan is None or self.state is None or not self.in_force:

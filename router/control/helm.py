@@ -166,8 +166,10 @@ class Helm:
         while True:
             if not self.steering.recalled and await self.recall() is not None:
                 self._apply(self.steering.waiting())
-            self.steering.tick()
+            changed = self.steering.tick()
             self.act()
+            if changed:
+                self._apply(changed)
             for canary in self.steering.alarms():
                 text = f"the share of {canary.version} is not the declared one; the router itself is at fault"
                 log.error("model %s: %s", canary.model, text)

@@ -3,7 +3,8 @@
 Rules:
 1. Decides synchronously and does nothing: what comes of it waits in `steps` for whoever writes it and puts it in force.
 2. Before the store was read no canary has weight: a latch may be in it.
-3. A batch with bad outcomes is judged at once, everything else with the next tick.
+3. A batch with bad outcomes is judged at once, and what came before them with it; everything else with the next tick,
+   or two seconds later where many models have traffic: good outcomes are summed up meanwhile.
 4. A canary that leaves the config keeps its state and its evidence in the store, and goes on from there if it is back.
 5. A rollback that workers hold is one, also where the store knows nothing of it: it was in force. One that the store
    knows more of, since later decisions are in it, is past.
@@ -24,7 +25,7 @@ from router.control.bounds import Bounds
 from router.control.canary import Canary, Identity, KeptEvidence, Step, Terms
 from router.control.recorder import Revisions
 from router.core.guards import GuardLimits
-from router.core.outcome import ArmBatch, BadEvent, OutcomeBatch
+from router.core.outcome import Arm, ArmBatch, BadEvent, OutcomeBatch
 from router.core.plan import Plan, latch_digest, plan_of
 from router.core.rollout_state import Command, Refused, decode
 from router.core.snapshot import ModelRoute, Target, VersionFacts
@@ -32,10 +33,24 @@ from router.store.base import Key, Versioned
 
 log = logging.getLogger(__name__)
 
+QUIET_SECONDS = 2.0
+FEW = 100
+"""Of so many models at once good outcomes are taken in with every tick; with more of them, not before QUIET_SECONDS."""
+
 Armed = TypeVar("Armed", ArmBatch, BadEvent)
 
 Facts = Mapping[tuple[str, str], VersionFacts]
 """By version and region."""
+
+
+class _Waiting:
+    """A model's outcomes since `since`, none of them bad."""
+
+    __slots__ = ("arms", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.arms: list[ArmBatch] = []
 
 
 class Steering:
@@ -50,6 +65,7 @@ class Steering:
         self._quantiles: dict[str, tuple[float, float]] = {}
         self._seen: set[str] = set()
         self._held_back: dict[tuple[str, str, str], int] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self.bounds = Bounds()
         self.recalled = False
         self.steps: list[Step] = []
@@ -240,15 +256,28 @@ class Steering:
     def observe(self, batch: OutcomeBatch) -> set[str]:
         """Takes a worker's batch; returns the models whose slow bounds changed (rule 3)."""
         now = self._clock.monotonic()
-        self.bounds.learn(batch.arms, now)
-        arms, bad = _by_model(batch.arms), _by_model(batch.bad)
-        models = {*arms, *bad}
-        for model in models:
+        for arm in batch.arms:
+            waiting = self._waiting.get(arm.arm.model)
+            if waiting is None:
+                waiting = self._waiting[arm.arm.model] = _Waiting(now)
+            waiting.arms.append(arm)
+        bad = _by_model(batch.bad)
+        for model, events in bad.items():
+            self._take_in(model, events, now)
             for canary in self.canaries(model).values():
-                canary.observe(arms.get(model, ()), bad.get(model, ()), now)
-                if model in bad:
-                    self._put(canary.judge(now))
-        return self._settle_bounds(models, now)
+                self._put(canary.judge(now))
+        return self._settle_bounds(bad, now)
+
+    def _take_in(self, model: str, bad: Sequence[BadEvent], now: float) -> None:
+        """What waited of `model`, and then its `bad` events."""
+        waited = self._waiting.pop(model, None)
+        arms = waited.arms if waited is not None else []
+        self.bounds.learn(arms, now)
+        canaries = self.canaries(model)
+        if canaries:
+            arms = merged(arms)
+        for canary in canaries.values():
+            canary.observe(arms, bad, now)
 
     def _settle_bounds(self, models: Iterable[str], now: float) -> set[str]:
         changed = set()
@@ -260,12 +289,17 @@ class Steering:
                         changed.add(model)
         return changed
 
-    def tick(self) -> None:
-        """Some time has passed."""
+    def tick(self) -> set[str]:
+        """Some time has passed; returns the models whose slow bounds changed (rule 3)."""
         now = self._clock.monotonic()
+        few = len(self._waiting) <= FEW
+        due = [model for model, waited in self._waiting.items() if few or now - waited.since >= QUIET_SECONDS]
+        for model in due:
+            self._take_in(model, (), now)
         for canary in self.all():
             self._begin(canary)
             self._put(canary.judge(now))
+        return self._settle_bounds(due, now)
 
     def command(self, model: str, version: str, command: Command, actor: str) -> Step | Refused:
         """An operator's wish; a step is the caller's to put in force, and not among `steps`.
@@ -273,6 +307,7 @@ class Steering:
         Raises:
             LookupError: there is no such canary, or it has no state yet.
         """
+        self._take_in(model, (), self._clock.monotonic())
         return self.canaries(model)[version].command(command, actor)
 
     def waiting(self) -> list[str]:
@@ -294,12 +329,23 @@ class Steering:
     def forget(self, model: str) -> None:
         """`model` has no config any more (rule 4)."""
         self._seen.discard(model)
+        self._waiting.pop(model, None)
         for canary in self._models.pop(model, {}).values():
             canary.plan = None
 
     def _put(self, step: Step | None) -> None:
         if step is not None:
             self.steps.append(step)
+
+
+def merged(batches: Sequence[ArmBatch]) -> list[ArmBatch]:
+    """`batches` with one for each arm: their counts together, and nothing else."""
+    counts: dict[Arm, dict[tuple[int, str, bool], int]] = {}
+    for batch in batches:
+        found = counts.setdefault(batch.arm, {})
+        for code, result, observed, n in batch.counts:
+            found[code, result, observed] = found.get((code, result, observed), 0) + n
+    return [ArmBatch(arm, tuple((*key, n) for key, n in found.items())) for arm, found in counts.items()]
 
 
 def _by_model(items: Iterable[Armed]) -> dict[str, list[Armed]]:

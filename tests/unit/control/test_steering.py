@@ -10,7 +10,7 @@ import pytest
 from router.config.schema import ModelConfig, PromoteWhen, Rollout, Version
 from router.config.schema import Step as ConfigStep
 from router.control.canary import KeptEvidence, Step
-from router.control.steering import Steering
+from router.control.steering import FEW, Steering, merged
 from router.core.outcome import FAILURE, Arm, ArmBatch, BadEvent, OutcomeBatch, histogram_of
 from router.core.rollout_state import Command, Refused, encode
 from router.core.snapshot import Endpoint, ModelRoute, VersionFacts, compile_model
@@ -259,8 +259,8 @@ def test_stables_own_pace_sets_from_when_on_requests_are_slow(bridge: Bridge) ->
     bridge.settle()
     bridge.see(config())
     arms = (ArmBatch(STABLE, ((200, "ok", True, 1000),), duration=histogram_of([0.02] * 1000)),)
-    changed = bridge.steering.observe(OutcomeBatch(0, 1, 1, arms))
-    assert changed == {"fraud"}
+    assert bridge.steering.observe(OutcomeBatch(0, 1, 1, arms)) == set()
+    assert bridge.steering.tick() == {"fraud"}
     stable, canary, _ = bridge.see(config()).regions["default"].targets
     assert 0.01 < stable.slow_after < 0.025
     assert canary.slow_after == pytest.approx(1.25 * stable.slow_after)
@@ -343,3 +343,30 @@ def test_a_rollouts_canary_is_expected_where_it_has_weight(bridge: Bridge) -> No
     bridge.see(config())
     bridge.settle()
     assert bridge.steering.expected("fraud", "default") == set()
+
+
+def test_of_many_models_good_outcomes_are_summed_up_and_bad_ones_bring_them_along(bridge: Bridge) -> None:
+    bridge.see(config())
+    bridge.settle()
+    bridge.see(config())
+    evidence = bridge.steering.canaries("fraud")["v4"].evidence
+    assert evidence is not None
+    others = [msgspec.structs.replace(STABLE, model=f"m{number}", rivals=()) for number in range(FEW)]
+    for number in range(3):
+        bridge.steering.observe(OutcomeBatch(0, 1, number + 1, tuple(ArmBatch(arm) for arm in others)))
+        bridge.batch(good=5)
+        bridge.tick(0.5)
+    assert evidence.requests == 0
+    bridge.tick(0.5)
+    assert evidence.requests == 15
+    bridge.batch(good=5)
+    bridge.batch(failure(), good=1)
+    assert evidence.requests == 21
+
+
+def test_outcomes_are_summed_up_by_arm_and_by_what_became_of_them() -> None:
+    good, late = (200, "ok", True, 2), (499, "abandoned", True, 1)
+    parts = [ArmBatch(CANARY, (good, late)), ArmBatch(STABLE, (good,)), ArmBatch(CANARY, (good,))]
+    assert merged(parts) == [
+        ArmBatch(CANARY, ((200, "ok", True, 4), (499, "abandoned", True, 1))), ArmBatch(STABLE, (good,)),
+    ]  # fmt: skip
