@@ -22,12 +22,11 @@ class Serving:
     isolated: bool = False
     memory: int = 0
 
-    @property
-    def key(self) -> str:
-        """Tells servers of one version apart that are to serve it differently; empty for the usual way."""
+    def key_for(self, version: str) -> str:
+        """The key of a server of the version with that key, and no longer: it is part of a socket's path."""
         if self == AS_USUAL:
-            return ""
-        return "-" + hashlib.sha256(repr(self).encode()).hexdigest()[:6]
+            return version
+        return hashlib.sha256(f"{version} {self!r}".encode()).hexdigest()[: len(version)]
 
 
 AS_USUAL = Serving()

@@ -117,7 +117,7 @@ class _Server:
 
     @property
     def key(self) -> str:
-        return self.pin.key + self.serving.key
+        return self.serving.key_for(self.pin.key)
 
     @property
     def name(self) -> str:
@@ -199,7 +199,7 @@ class Loader:
         if pin is None:
             backoff = resolution.backoff
             return Fact("unready" if backoff.failures else "warming", resolution.reason, backoff.given_up)
-        server = self._servers[pin.key + need.serving.key]
+        server = self._servers[need.serving.key_for(pin.key)]
         return Fact(
             state=server.state,
             reason=server.reason,
@@ -233,7 +233,7 @@ class Loader:
 
     def _take(self, need: LoadNeed, pin: Pin) -> None:
         self._pins[need] = pin
-        key = pin.key + need.serving.key
+        key = need.serving.key_for(pin.key)
         self._unused_since.pop(key, None)
         if key not in self._servers:
             server = _Server(pin, need.serving, self._sockets / f"{key}.sock")
@@ -334,7 +334,7 @@ class Loader:
         self._tell(server)
 
     def _needs_of(self, server: _Server) -> list[LoadNeed]:
-        return [need for need, pin in self._pins.items() if pin.key + need.serving.key == server.key]
+        return [need for need, pin in self._pins.items() if need.serving.key_for(pin.key) == server.key]
 
     def _tell(self, server: _Server) -> None:
         self._on_change(self._needs_of(server))
@@ -345,7 +345,7 @@ class Loader:
         Call it every second or so, and only while all connected workers hold the latest snapshot.
         """
         now = self._clock.monotonic()
-        needed = {pin.key + need.serving.key for need, pin in self._pins.items()}
+        needed = {need.serving.key_for(pin.key) for need, pin in self._pins.items()}
         running = {name.removeprefix(PREFIX) for name in self._children.known if name.startswith(PREFIX)}
         for key in running | set(self._servers):
             if key in needed or str(self._sockets / f"{key}.sock") in in_force:

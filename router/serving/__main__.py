@@ -79,7 +79,9 @@ def _load(asked: argparse.Namespace, sock: socket.socket, tell: Tell) -> int:
         scorer = Scorer(code)
         options = server.Options(asked.batch_rows, asked.batch_delay, asked.memory, asked.version, VERSION)
         loaded = server.Loaded(scorer, reader_for(scorer), model.example_of(code, asked.model), options)
-        inner = spec.scratch_of(asked.socket) / _INNER
+        # Its own path may be too long for a socket.
+        scratch = os.open(spec.scratch_of(asked.socket), os.O_PATH | os.O_DIRECTORY)
+        inner = Path(f"/proc/self/fd/{scratch}") / _INNER
         door = Doorway(inner)
         door.open()
 

@@ -88,16 +88,20 @@ def test_a_process_that_dies_is_replaced_and_the_other_serves_on(twice: Served) 
 
 
 def test_connections_are_shared_out(twice: Served) -> None:
-    eventually(lambda: len(serving(twice)) == 2, what="two serve")
-    clients = [twice.client() for _ in range(8)]
+    # One that was just forked takes none before it has warmed up, and a busy machine may deal one wrong.
+    eventually(lambda: dealt(twice) == [4, 4], 30, "eight connections are dealt out")
+
+
+def dealt(served: Served) -> list[int]:
+    """How many of eight connections each process gets."""
+    clients = [served.client() for _ in range(8)]
     try:
-        said = [
-            client.post("/invocations", json={"inputs": {"x": [WHO]}}).json()["predictions"][0] for client in clients
-        ]
+        answers = [client.post("/invocations", json={"inputs": {"x": [WHO]}}) for client in clients]
     finally:
         for client in clients:
             client.close()
-    assert sorted(said.count(float(pid)) for pid in serving(twice)) == [4, 4]
+    said = [answer.json()["predictions"][0] for answer in answers]
+    return sorted(said.count(float(pid)) for pid in serving(served))
 
 
 def test_a_second_process_shares_the_model(twice: Served) -> None:

@@ -27,7 +27,7 @@ def problem(text: str) -> str:
 
 def test_nothing_is_on_that_was_not_asked_for() -> None:
     assert serving("") == AS_USUAL == Serving(max_rows=1, max_delay=0, processes=1, isolated=False, memory=0)
-    assert AS_USUAL.key == ""
+    assert AS_USUAL.key_for("196b1f7896fa") == "196b1f7896fa"
 
 
 def test_everything_that_can_be_asked_for() -> None:
@@ -43,8 +43,10 @@ def test_batching_has_defaults() -> None:
 
 def test_each_way_to_serve_has_its_own_key() -> None:
     ways = [Serving(max_rows=64), Serving(max_rows=32), Serving(processes=2), Serving(isolated=True), AS_USUAL]
-    assert len({way.key for way in ways}) == len(ways)
-    assert Serving(max_rows=64).key == Serving(max_rows=64).key
+    keys = {way.key_for("196b1f7896fa") for way in ways}
+    assert len(keys) == len(ways)
+    assert {len(key) for key in keys} == {12}
+    assert Serving(max_rows=64).key_for("a" * 12) == Serving(max_rows=64).key_for("a" * 12)
 
 
 @pytest.mark.parametrize(
