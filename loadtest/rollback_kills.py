@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tests.support.router_process import RouterProcess
 from tests.support.stub_upstream import Answer, StubUpstream
@@ -179,12 +179,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.rollback_kills", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="of each: what is decided, and who is killed")
     parser.add_argument("--seed", type=int, default=20260401)
+    parser.add_argument("--what", nargs="+", choices=get_args(What), default=get_args(What), help="what is decided")
+    parser.add_argument("--whom", nargs="+", choices=get_args(Whom), default=get_args(Whom), help="who is killed")
     arguments = parser.parse_args()
     moments = random.Random(arguments.seed)
     failed = 0
     with tempfile.TemporaryDirectory() as directory, rigged(Path(directory)) as rig:
-        for what in ("rollback", "command", "promote"):
-            for whom in ("control", "tree"):
+        for what in arguments.what:
+            for whom in arguments.whom:
                 wrong = [
                     (pause, found)
                     for pause in (moments.uniform(0.0, LONGEST if what == "rollback" else 0.05)
