@@ -24,8 +24,9 @@ from router.config.schema import ModelConfig
 from router.control.backoff import Backoff
 from router.control.enactor import Place as Revision
 from router.control.gate_cases import Case, Origin, Place, Ruling, cases_of, comes_in
-from router.control.models import Registry, key_of
+from router.control.models import Registry
 from router.control.needs import Fact, Need
+from router.control.pins import key_of
 from router.control.recorder import Recorder
 from router.control.smoke import predict
 from router.control.tasks import Tasks

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from router.clock import Clock
 from router.control.backoff import Backoff
 from router.control.controller import Saved
-from router.control.models import Pin, pin_from_text, pin_to_text
 from router.control.needs import LoadNeed
+from router.control.pins import Pin, pin_from_text, pin_to_text
 from router.errors import RouterError
 from router.store.base import Store
 

@@ -16,7 +16,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from router.config.serving import Launch, Serving
 from router.control.backoff import Backoff
 from router.control.children import Child, Children
 from router.control.needs import Fact, LoadNeed, Need
+from router.control.pins import Pin, key_of
 from router.control.tasks import Tasks
 from router.core.snapshot import Endpoint, State
 from router.errors import RouterError, UpstreamError
@@ -46,37 +46,6 @@ GAVE_UP = 3
 """The exit code of a server that says itself that another try will hardly help."""
 DOWN_AFTER = 3
 DOWN_WINDOW_SECONDS = 60.0
-
-
-class Pin(msgspec.Struct, frozen=True):
-    """What a URI was resolved to. `key` names its server and directory; `digest` is of its artifacts, once fetched."""
-
-    key: str
-    resolved: dict[str, object]
-    digest: str = ""
-
-    @property
-    def uri(self) -> str:
-        """The pinned URI, which always means the same version."""
-        return str(self.resolved["resolved"])
-
-    @property
-    def version_digest(self) -> str:
-        """Identifies the version by URI and artifacts; empty before the artifacts were seen."""
-        return hashlib.sha256(f"load\n{self.uri}\n{self.digest}".encode()).hexdigest() if self.digest else ""
-
-
-def pin_to_text(pin: Pin) -> str:
-    """`pin` as JSON, for the store."""
-    return msgspec.json.encode(pin).decode()
-
-
-def pin_from_text(text: str) -> Pin | None:
-    """The pin in `text`, or None where it is none of this release."""
-    try:
-        return msgspec.json.decode(text, type=Pin)
-    except msgspec.MsgspecError:
-        return None
 
 
 class Registry(Protocol):
@@ -398,14 +367,3 @@ async def _answers(client: httpx.AsyncClient) -> bool:
         return (await client.get("http://localhost/ping")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
-
-
-def key_of(uri: str) -> str:
-    """A name for a pinned version, short enough for a socket's path; a local model that was changed is another one."""
-    digest = hashlib.sha256(uri.encode())
-    try:
-        stat = (Path(uri.removeprefix("file://")) / "MLmodel").stat()
-    except OSError:
-        return digest.hexdigest()[:12]
-    digest.update(f"{stat.st_mtime_ns} {stat.st_size}".encode())
-    return digest.hexdigest()[:12]

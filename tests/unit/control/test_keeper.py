@@ -6,8 +6,8 @@ import pytest
 
 from router.control.controller import Saved
 from router.control.keeper import Keeper, pin_key
-from router.control.models import Pin
 from router.control.needs import LoadNeed
+from router.control.pins import Pin
 from router.store.base import LastGood
 from tests.unit.control.fakes import FakeClock, MemoryStore, until
 

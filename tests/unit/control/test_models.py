@@ -10,8 +10,9 @@ import pytest
 
 from router.config.serving import Launch, Serving
 from router.control.children import Child, Children
-from router.control.models import GRACE_SECONDS, Loader, Pin, pin_from_text, pin_to_text
+from router.control.models import GRACE_SECONDS, Loader
 from router.control.needs import LoadNeed, Need
+from router.control.pins import Pin, pin_from_text, pin_to_text
 from tests.unit.control.fakes import FakeClock, FakeRegistry, until
 
 pytestmark = pytest.mark.anyio
