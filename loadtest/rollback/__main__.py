@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=None, help="at most so many runs of each case")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for rollback.json and rollback.png")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     unknown = set(given.cases) - {case.name for case in CASES}
@@ -43,7 +44,10 @@ def main() -> int:
             rows[case.name] = report.row(case, _played(pool, case, min(case.runs, given.runs or case.runs)))
             ordered = [rows[case.name] for case in CASES if case.name in rows]
             report.write(ordered, given.out / "rollback.json")
-    report.show([row for row in ordered if row.name in {case.name for case in chosen}])
+    if given.markdown:
+        print(report.markdown(ordered), end="")
+    else:
+        report.show([row for row in ordered if row.name in {case.name for case in chosen}])
     report.draw(ordered, given.out / "rollback.png")
     return 0 if all(rows[case.name].held for case in chosen) else 1
 

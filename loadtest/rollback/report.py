@@ -89,6 +89,19 @@ def show(rows: list[Row]) -> None:
         )
 
 
+def markdown(rows: list[Row]) -> str:
+    """The table of `docs/evidence.md`."""
+    lines = ["| case | runs | bar | reached | 95 % of runs |", "| --- | ---: | ---: | ---: | ---: |"]
+    for one in rows:
+        counted = one.measure == "rolled back" or one.p95_requests is None
+        p95 = "" if counted else f"{one.p95_requests:g}"
+        lines.append(
+            f"| {one.title} | {one.runs} | {one.measure} ≤ {one.must:g} | {_told(one.reached)}"
+            f"{'' if one.held else ' (not held)'} | {p95} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _told(reached: float | None) -> str:
     return "never" if reached is None else f"{reached:g}"
 
@@ -118,6 +131,7 @@ def draw(rows: list[Row], path: Path) -> None:
         shares = [step / 50 for step in range(len(one.quantiles))]
         soon.step(one.quantiles, shares, where="post", label=one.title)
     soon.set_xscale("log")
+    soon.set_xlim(1, 10_000)
     soon.set_xlabel("requests of the canary since it turned bad")
     soon.set_ylabel("share of runs rolled back")
     soon.legend(fontsize=7)

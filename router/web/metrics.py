@@ -87,7 +87,12 @@ def _canary(canary: Canary) -> CanaryReading:
 def render(readings: Readings, accept: str) -> tuple[bytes, str]:
     """The text in the format that `accept` asks for, and its content type."""
     form = content_type(accept)
-    return encode(_Readout(readings).collect(), form), form
+    return encode(families(readings), form), form
+
+
+def families(readings: Readings) -> list[Metric | Histograms]:
+    """Everything that is shown, before it is text."""
+    return list(_Readout(readings).collect())
 
 
 class _Readout:

@@ -16,6 +16,8 @@ from loadtest.rollback.scenario import CASES, Case, Phase, Poison, Rates, slow_s
 from loadtest.rollback.traffic import draw, draw_sticky
 from router.core.outcome import FAILURE, SLOW
 
+DOCS = Path(__file__).parents[3] / "docs"
+
 
 def case(name: str) -> Case:
     return next(one for one in CASES if one.name == name)
@@ -93,7 +95,17 @@ def test_the_report_says_what_was_held_and_what_not(tmp_path: Path, capsys: pyte
     written = json.loads((tmp_path / "rollback.json").read_text(encoding="utf-8"))
 
     assert capsys.readouterr().out.count("NOT held") == 2
+    assert report.markdown(rows).count("(not held)") == 2
     assert [one["held"] for one in written] == [False, False, True]
     assert report.earlier(tmp_path / "rollback.json") == rows
     assert report.earlier(tmp_path / "none.json") == []
     assert (rows[0].reached, rows[0].early, rows[1].reached) == (950.0, 1, None)
+
+
+def test_the_page_has_the_figures_that_were_reached() -> None:
+    rows = report.earlier(DOCS / "figures" / "rollback.json")
+
+    assert [row.name for row in rows] == [one.name for one in CASES]
+    assert [(row.seed, row.must, row.runs) for row in rows] == [(one.seed, one.must, one.runs) for one in CASES]
+    assert all(row.held for row in rows)
+    assert report.markdown(rows) in (DOCS / "evidence.md").read_text(encoding="utf-8")
