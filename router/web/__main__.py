@@ -14,7 +14,7 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ from router.registry import client, files, sources
 from router.serving.spec import command
 from router.store.sqlite import SqliteStore
 from router.web.app import build_app
+from router.web.dashboard.site import Dashboard
 
 GRACE_SECONDS = 3
 
@@ -104,16 +105,19 @@ async def _serve(run: Path, listener: socket.socket) -> None:
         clock=clock,
     )
     await control.start()
+    dashboard = Dashboard(control, settings.registry or "")
+    dashboard.start()
     server = _Server(
         uvicorn.Config(
-            build_app(control, tokens=settings.tokens, read_token=settings.read_token),
+            build_app(control, tokens=settings.tokens, read_token=settings.read_token, dashboard=dashboard),
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        dashboard.close,
     )
     try:
         await server.serve(sockets=[listener])
@@ -123,7 +127,19 @@ async def _serve(run: Path, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves SIGINT alone: at a terminal it reaches every process, and only the supervisor may act on it."""
+    """Leaves SIGINT alone: at a terminal it reaches every process, and only the supervisor may act on it.
+
+    `ending` is called first of all at the end: streams would be waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See the class."""
+        self._ending()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         if sig == signal.SIGTERM:

@@ -2,7 +2,7 @@
 
 Rules:
 1. `/livez` says that this process works; `/readyz` whether to send traffic to this router.
-2. Nothing here streams, and nothing but the guard stands between the server and a handler.
+2. Nothing but the guard stands between the server and a handler: what streams is not held back.
 """
 
 from __future__ import annotations
@@ -15,25 +15,22 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from router.control.service import Control
-from router.web import metrics, pages
+from router.web import metrics
 from router.web.api import build_api
 from router.web.auth import Guard, Token
+from router.web.dashboard.site import Dashboard
 from router.web.problems import on_bug, on_http_exception
-from router.web.views import all_models
-
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
 
 
-def build_app(control: Control, *, tokens: Sequence[Token], read_token: str) -> Starlette:
-    """The application for the admin port."""
+def build_app(
+    control: Control, *, tokens: Sequence[Token], read_token: str, dashboard: Dashboard | None = None
+) -> Starlette:
+    """The application for the admin port; a `dashboard` of its own shows what is, and keeps nothing over time."""
+    dashboard = dashboard or Dashboard(control)
 
     async def livez(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -50,15 +47,12 @@ def build_app(control: Control, *, tokens: Sequence[Token], read_token: str) -> 
         text, content_type = await asyncio.to_thread(metrics.render, readings, request.headers.get("accept", ""))
         return Response(text, headers={"content-type": content_type})
 
-    async def index(request: Request) -> Response:
-        return HTMLResponse(pages.index(all_models(control)), headers=PAGE_HEADERS)
-
     return Starlette(
         routes=[
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),
-            Route("/", index),
+            *dashboard.routes(),
             Mount("/api/v1", build_api(control)),
         ],
         middleware=[Middleware(Guard, tokens=tokens, read_token=read_token)],
