@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from router.control.canary import Canary
 from router.control.service import Control
 from router.store.base import StoreError
-from router.web.dashboard import assets, audit, model, models, system
+from router.web.dashboard import actions, assets, audit, model, models, system
+from router.web.dashboard.actions import DONE
 from router.web.dashboard.changes import Changes
 from router.web.dashboard.context import Context
 from router.web.dashboard.figures import FINE_SECONDS, WINDOWS
 from router.web.dashboard.live import Live, Parts
+from router.web.dashboard.model import ACTIONS
 from router.web.dashboard.rendering import Pages
 from router.web.problems import problem
 
@@ -51,7 +55,11 @@ class Viewer:
 class Dashboard:
     """The pages of `control`. `start` begins what they need over time, `close` ends it and all streams."""
 
-    def __init__(self, control: Control, registry: str = "") -> None:
+    def __init__(
+        self, control: Control, registry: str = "", viewer_of: Callable[[Request], Viewer] | None = None
+    ) -> None:
+        self._viewer_of = viewer_of or _unnamed
+        self._signs_in = viewer_of is not None
         self._control = control
         self._assets = assets.ASSETS
         self.context = Context(control, Changes(control.helm.recorder), registry)
@@ -78,6 +86,7 @@ class Dashboard:
             Route("/live/models", self._live_models),
             Route("/models/{model}", self._model),
             Route("/live/model/{model}", self._live_model),
+            Route("/models/{model}/{action}", self._ask, methods=["GET", "POST"]),
             Route("/history", self._history),
             Route("/history.{form:str}", self._export),
             Route("/system", self._system),
@@ -110,7 +119,7 @@ class Dashboard:
 
     def shown(self, request: Request, here: str) -> dict[str, Any]:
         """What every page shows."""
-        return {"here": here, "viewer": Viewer(request.scope["state"]["actor"]), "session_links": False}
+        return {"here": here, "viewer": self._viewer_of(request), "session_links": self._signs_in}
 
     async def _models(self, request: Request) -> Response:
         asked = models.Asked.of(request.query_params)
@@ -129,7 +138,11 @@ class Dashboard:
         if known is None:
             return problem(404, f"no config names a model {request.path_params['model']!r}")
         window = _window(request)
-        shown = {**self.shown(request, ""), "notice": "", **model.page(self.context, known, window)}
+        shown = {
+            **self.shown(request, ""),
+            "notice": DONE.get(request.query_params.get("done", ""), ""),
+            **model.page(self.context, known, window),
+        }
         return self.pages.page(request, "model.html", shown)
 
     async def _live_model(self, request: Request) -> Response:
@@ -151,6 +164,33 @@ class Dashboard:
         if name not in self._control.controller.models:
             return problem(404, f"no config names a model {name!r}")
         return self._stream(f"model/{name}/{window}/{viewer.role}/{bool(viewer.csrf)}", make)
+
+    async def _ask(self, request: Request) -> Response:
+        model, action, viewer = request.path_params["model"], request.path_params["action"], self._viewer_of(request)
+        canary = self._control.helm.steering.canaries(model).get(request.query_params.get("version", ""))
+        if action not in ACTIONS or canary is None:
+            return problem(404, f"there is no such canary of {model!r}, or nothing is called {action!r}")
+        if not actions.may(viewer):
+            return problem(403, "changes need a token with the role operator: sign in with one")
+        if request.method == "GET":
+            return self._asking(request, actions.asked(canary, action))
+        form = await actions.form_of(request)
+        if form is None or not actions.is_ours(form, viewer):
+            return problem(403, "this form is not from this session: open the page again")
+        return await self._do(request, canary, action, form, viewer.actor)
+
+    def _asking(self, request: Request, shown: Mapping[str, Any], status: int = 200) -> Response:
+        return self.pages.page(request, "ask.html", {**self.shown(request, ""), **shown}, status)
+
+    async def _do(self, request: Request, canary: Canary, action: str, form: Mapping[str, str], actor: str) -> Response:
+        shown = actions.asked(canary, action, reason=form.get("reason", ""))
+        if shown["preview"] is None:
+            return self._asking(request, shown, 409)
+        wish = actions.wish_of(canary, shown["preview"], form, actor)
+        status, said = (422, wish) if isinstance(wish, str) else await actions.do(self._control.helm, wish)
+        if status != 303:
+            return self._asking(request, actions.asked(canary, action, problem=said, reason=shown["reason"]), status)
+        return RedirectResponse(f"/models/{quote(canary.model)}?done={action}", 303)
 
     async def _history(self, request: Request) -> Response:
         asked, trouble = audit.Asked.of(request.query_params), ""
@@ -200,6 +240,11 @@ class Dashboard:
         if self.live.full:
             return problem(503, "too many tabs are open; this one is not kept up to date", {"retry-after": "60"})
         return StreamingResponse(self.live.follow(key, make), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+def _unnamed(request: Request) -> Viewer:
+    """Where nobody can sign in, a token's name is all that is known."""
+    return Viewer(request.scope["state"]["actor"])
 
 
 def _window(request: Request) -> str:
