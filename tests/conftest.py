@@ -17,6 +17,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "git": "git",
     "haproxy": "haproxy",

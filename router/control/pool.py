@@ -89,10 +89,14 @@ class Pool:
             state=state,
             reason="; ".join(self._reasons),
             given_up=self.backoff.given_up,
+            down=self.admitted and not self._answering(),
             endpoints=self._flagged(),
             digest=self._need.digest,
             headers=self._headers or (),
         )
+
+    def _answering(self) -> bool:
+        return any(self._failures.get(endpoint, 0) < UNHEALTHY_AFTER for endpoint in self.endpoints)
 
     def _flagged(self) -> tuple[Endpoint, ...]:
         bad = {endpoint for endpoint, failures in self._failures.items() if failures >= UNHEALTHY_AFTER}

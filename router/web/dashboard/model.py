@@ -81,7 +81,7 @@ def page(context: Context, model: Model, window: str) -> dict[str, Any]:
     figures = {name: _figures(context, model, name, window) for name in order}
     return {
         "view": view,
-        "condition": condition(model, known),
+        "condition": condition(context, model, known),
         "splits": [split(there) for there in routes.values()],
         "single": len(control.setup.regions) == 1,
         "window": window,

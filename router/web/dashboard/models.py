@@ -61,7 +61,7 @@ class Asked:
         return f"?{urlencode(wanted)}" if wanted else ""
 
 
-def condition(model: Model, canaries: Mapping[str, Canary]) -> Condition:
+def condition(context: Context, model: Model, canaries: Mapping[str, Canary]) -> Condition:
     """What matters most about `model`."""
     if model.route is None:
         return Condition(0, "bad", "not served")
@@ -73,11 +73,12 @@ def condition(model: Model, canaries: Mapping[str, Canary]) -> Condition:
     }
     if any(stable.state != "ready" for stable in stables):
         return Condition(1, "bad", "stable not ready")
-    if not any(endpoint.healthy for stable in stables for endpoint in stable.endpoints):
+    down = {version for (version, _), need in model.needs.items() if context.control.controller.fact(need).down}
+    if down & {stable.version for stable in stables}:
         return Condition(1, "bad", "stable down")
     if "rolled_back" in states or "rolled_back" in phases:
         return Condition(2, "bad", "rolled back")
-    if any(target.weight and target.endpoints and not any(e.healthy for e in target.endpoints) for target in targets):
+    if any(target.weight and target.version in down for target in targets):
         return Condition(3, "bad", "canary down")
     if model.problems:
         return Condition(4, "warn", "config problem")
@@ -108,7 +109,7 @@ class _Facts:
             for name, canary in control.helm.steering.canaries(model.name).items()
             if canary.plan is not None
         }
-        self.condition = condition(model, self.canaries)
+        self.condition = condition(context, model, self.canaries)
         self._context = context
 
     def rate(self) -> float:
