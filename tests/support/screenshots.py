@@ -1,4 +1,4 @@
-"""The README's pictures, taken from a router that runs: `python -m tests.support.screenshots http://127.0.0.1:9090 MODEL`.
+"""Takes pictures of a running router for the README: `python -m tests.support.screenshots URL MODEL`.
 
 Rules:
 1. What is shown is what the router says: nothing is staged here. `canary-router demo` has something to show.
