@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -184,7 +185,7 @@ class RouterProcess:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, {}
 
     def model(self, name: str, region: str = "") -> dict[str, Any]:

@@ -337,6 +337,18 @@ def test_evidence_of_another_canary_is_refused_and_of_other_limits_begins_anew()
     assert reading(lenient, "promotion").e == pytest.approx(1.0)
 
 
+def test_failures_that_await_their_requests_outlive_a_restart() -> None:
+    before, after = gathered(), gathered()
+    alone = canary(10_000)
+    before.observe([], [bad(alone)] * 3, 1000.0)
+    after.restore(before.state())
+    for evidence in (before, after):
+        evidence.observe([counted(alone, 3)], [], 1000.1)
+
+    assert before.state().uncounted == after.state().uncounted
+    assert [guard.e for guard in after.readings()] == pytest.approx([guard.e for guard in before.readings()])
+
+
 def test_a_failure_that_is_told_before_its_request_is_counted_is_no_success_later() -> None:
     early, late = gathered(), gathered()
     alone = canary(10_000)
